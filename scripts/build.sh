@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Builds the Worker with worker-build, unless the last build is newer than everything it was
+# made from.
+#
+#   scripts/build.sh             build/, the exchange (MESS_BUILD=--dev: faster, not optimised)
+#   scripts/build.sh inspect     build/inspect/, the inspection Worker of the tests
+set -euo pipefail
+# shellcheck source=scripts/env.sh
+source "$(dirname "$0")/env.sh"
+
+what=${1:-exchange}
+mode=${MESS_BUILD:---release}
+case $what in
+  exchange) out=build features=() ;;
+  inspect) out=build/inspect features=(--features inspect) ;;
+  *) echo "build: no such thing to build: $what" >&2; exit 1 ;;
+esac
+
+stamp=$out/.built$mode
+sources=(src Cargo.toml Cargo.lock build.rs scripts/build.sh scripts/env.sh)
+if [ -f "$stamp" ] && [ -f "$out/index_bg.wasm" ] &&
+  [ "$(cat "$stamp")" = "$(git rev-parse HEAD 2>/dev/null)" ] &&
+  [ -z "$(find "${sources[@]}" -newer "$stamp" -print -quit)" ]; then
+  exit 0
+fi
+
+use_wasm_rust
+# worker-build replaces its folder; what the other variant left there is kept apart.
+work=build/.work-$what
+worker-build "$mode" --out-dir "$work" -- "${features[@]}" >&2
+mkdir -p "$out"
+cp "$work/index.js" "$work/index_bg.wasm" "$out/"
+rm -rf "$work" "$out"/.built*
+git rev-parse HEAD >"$stamp" 2>/dev/null || echo >"$stamp"

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Everything that is checked without running the exchange: format, lints, docs, unused
+# dependencies, spelling, shell scripts.
+set -euo pipefail
+# shellcheck source=scripts/env.sh
+source "$(dirname "$0")/env.sh"
+
+step() { echo "check: $*" >&2; }
+
+step "format"
+cargo fmt --check
+biome ci --error-on-warnings .
+step "lints, unused dependencies (the lint unused_crate_dependencies)"
+cargo clippy --locked --all-targets --all-features -- -D warnings
+step "docs"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+step "spelling"
+"$CHECKERS/bin/typos"
+step "shell scripts"
+"$CHECKERS/bin/shellcheck" -x scripts/*.sh .ci/run

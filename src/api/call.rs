@@ -1,0 +1,192 @@
+//! A request as a handler sees it: parsed step by step, with errors that name what is wrong.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use futures::StreamExt as _;
+use percent_encoding::percent_decode_str;
+use worker::Request;
+
+use super::errors::ApiError;
+use super::json;
+use crate::app::App;
+use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::key::ApiKey;
+use crate::domain::limits::BODY_BYTES;
+use crate::domain::text::{Fields, Invalid};
+use crate::service::authenticate::executor_of;
+
+/// A request with its path parameters.
+pub struct Call {
+    /// What services need.
+    pub app: Rc<App>,
+    /// The request.
+    pub request: Request,
+    /// The path's parameters as they stand in it, percent-encoded.
+    pub params: HashMap<&'static str, String>,
+}
+
+/// Who calls.
+pub struct Caller {
+    /// The exchange, of the path and of the key.
+    pub exchange: ExchangeId,
+    /// The executor whose key it is.
+    pub executor: ExecutorId,
+}
+
+impl Call {
+    /// A header, if it is there and is text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.request.headers().get(name).ok().flatten()
+    }
+
+    /// The exchange of the path.
+    pub fn exchange(&self) -> Result<ExchangeId, ApiError> {
+        Ok(ExchangeId::parse(&self.param("exchange_id")?, "exchange_id")?)
+    }
+
+    /// The executor of the path.
+    pub fn executor(&self) -> Result<ExecutorId, ApiError> {
+        Ok(ExecutorId::parse(&self.param("executor_id")?, "executor_id")?)
+    }
+
+    /// The thread of the path.
+    pub fn reference(&self) -> Result<Ref, ApiError> {
+        Ok(Ref::parse(&self.param("ref")?)?)
+    }
+
+    fn param(&self, name: &'static str) -> Result<String, ApiError> {
+        let raw = self.params.get(name).map(String::as_str).unwrap_or_default();
+        match percent_decode_str(raw).decode_utf8() {
+            Ok(text) => Ok(text.into_owned()),
+            Err(_) => Err(Invalid::new(name, "must be UTF-8").into()),
+        }
+    }
+
+    /// Who calls: the executor of the bearer key, in the exchange of the path.
+    pub async fn caller(&self) -> Result<Caller, ApiError> {
+        let exchange = self.exchange()?;
+        let header = self.header("Authorization").unwrap_or_default();
+        let key = header
+            .strip_prefix("Bearer ")
+            .and_then(|key| ApiKey::parse(key.trim()))
+            .ok_or(ApiError::Unauthenticated)?;
+        if *key.exchange() != exchange {
+            return Err(ApiError::OtherExchange);
+        }
+        match executor_of(&self.app, &key).await? {
+            Some(executor) => Ok(Caller { exchange, executor }),
+            None => Err(ApiError::Unauthenticated),
+        }
+    }
+
+    /// The query's parameters among `known`; others are ignored.
+    ///
+    /// # Errors
+    ///
+    /// One of them is given twice.
+    pub fn query(&self, known: &[&'static str]) -> Result<HashMap<&'static str, String>, ApiError> {
+        let mut given = HashMap::new();
+        let url = self.request.url()?;
+        for (name, value) in url.query_pairs() {
+            let Some(name) = known.iter().find(|known| **known == name) else {
+                continue;
+            };
+            if given.insert(*name, value.into_owned()).is_some() {
+                return Err(Invalid::new(*name, "is given twice").into());
+            }
+        }
+        Ok(given)
+    }
+
+    /// The fields of the body, which must be a JSON object.
+    pub async fn fields(&mut self) -> Result<Fields, ApiError> {
+        if !self.header("Content-Type").is_some_and(|text| is_json(&text)) {
+            return Err(ApiError::NotJson);
+        }
+        let body = self.body().await?;
+        Ok(Fields::of("", json::parse(&body)?).map_err(|invalid| Invalid {
+            path: "body".to_owned(),
+            ..invalid
+        })?)
+    }
+
+    /// The body, read no further than the limit whatever its declared length.
+    async fn body(&mut self) -> Result<Vec<u8>, ApiError> {
+        let too_large = || ApiError::BodyTooLarge { limit: BODY_BYTES };
+        if let Some(length) = self.header("Content-Length") {
+            if length.parse::<usize>().is_ok_and(|length| length <= BODY_BYTES) {
+                return Ok(self.request.bytes().await?);
+            }
+            return Err(too_large());
+        }
+        if self.request.inner().body().is_none() {
+            return Ok(Vec::new());
+        }
+        let mut stream = self.request.stream()?;
+        let mut body = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            body.extend(chunk?);
+            if body.len() > BODY_BYTES {
+                return Err(too_large());
+            }
+        }
+        Ok(body)
+    }
+}
+
+/// Whether a media type is JSON: `application/json`, or a type with the suffix `+json`.
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// The versions that an `If-Match` or `If-None-Match` header names; `None` for `*`.
+///
+/// A tag that is none of ours matches no version. `weak` says whether `W/` tags count.
+pub fn versions(header: &str, weak: bool) -> Option<Vec<u64>> {
+    if header.trim() == "*" {
+        return None;
+    }
+    let version = |tag: &str| -> Option<u64> {
+        let tag = tag.trim();
+        let tag = match tag.strip_prefix("W/") {
+            Some(tag) if weak => tag,
+            Some(_) => return None,
+            None => tag,
+        };
+        let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+        let canonical = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+        if canonical { digits.parse().ok() } else { None }
+    };
+    Some(header.split(',').filter_map(version).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types() {
+        for good in ["application/json", "Application/JSON; charset=utf-8", "application/mess+json"] {
+            assert!(is_json(good), "{good}");
+        }
+        for bad in ["", "text/plain", "application/jsonx", "text/json", "json"] {
+            assert!(!is_json(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn entity_tags() {
+        assert_eq!(versions("*", false), None);
+        assert_eq!(versions("\"3\"", false), Some(vec![3]));
+        assert_eq!(versions("\"3\", \"12\"", false), Some(vec![3, 12]));
+        assert_eq!(versions("W/\"3\"", false), Some(vec![]));
+        assert_eq!(versions("W/\"3\"", true), Some(vec![3]));
+        for bad in ["", "3", "\"x\"", "\"03\"", "\"+3\"", "\"\"", "\"3"] {
+            assert_eq!(versions(bad, true), Some(vec![]), "{bad}");
+        }
+    }
+}

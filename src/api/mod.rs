@@ -1,0 +1,208 @@
+//! The HTTP interface: routes, and what is common to every request and answer.
+
+mod call;
+pub mod errors;
+mod executors;
+mod health;
+mod json;
+mod register;
+mod reply;
+mod requests;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use futures::future::LocalBoxFuture;
+use serde_json::json;
+use worker::{Env, Method, Request, Response, RouteContext, Router};
+
+use crate::app::App;
+use crate::background::Background;
+use crate::clock::Clock;
+use call::Call;
+use errors::ApiError;
+use reply::Reply;
+
+type Handler = fn(Call) -> LocalBoxFuture<'static, Result<Reply, ApiError>>;
+
+/// A path and what each method does there.
+struct Route {
+    path: &'static str,
+    params: &'static [&'static str],
+    methods: &'static [(Method, Handler)],
+}
+
+/// Every path of the exchange. HEAD works where GET does, OPTIONS everywhere.
+const ROUTES: &[Route] = &[
+    Route {
+        path: "/health",
+        params: &[],
+        methods: &[(Method::Get, |call| Box::pin(health::get(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/register",
+        params: &["exchange_id"],
+        methods: &[(Method::Post, |call| Box::pin(register::post(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors",
+        params: &["exchange_id"],
+        methods: &[(Method::Get, |call| Box::pin(executors::list(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors/:executor_id",
+        params: &["exchange_id", "executor_id"],
+        methods: &[(Method::Patch, |call| Box::pin(executors::patch(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/requests",
+        params: &["exchange_id"],
+        methods: &[
+            (Method::Get, |call| Box::pin(requests::list(call))),
+            (Method::Post, |call| Box::pin(requests::post(call))),
+        ],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/requests/:ref",
+        params: &["exchange_id", "ref"],
+        methods: &[
+            (Method::Get, |call| Box::pin(requests::get(call))),
+            (Method::Patch, |call| Box::pin(requests::patch(call))),
+        ],
+    },
+];
+
+/// Paths below an exchange at which there is nothing: only its members are told so.
+const BELOW_AN_EXCHANGE: &str = "/api/v1/exchanges/:exchange_id/*rest";
+
+/// What the router hands to a route.
+struct Dispatch {
+    app: Rc<App>,
+    /// Where the route leaves its answer; stays empty when no route matched.
+    answer: Rc<RefCell<Option<Result<Reply, ApiError>>>>,
+}
+
+/// Answers a request.
+///
+/// # Errors
+///
+/// The runtime refuses the response.
+pub async fn handle(
+    request: Request,
+    env: Env,
+    clock: &dyn Clock,
+    background: Background,
+) -> worker::Result<Response> {
+    let started = clock.now();
+    let request_id = request_id(&request, clock);
+    let (method, path) = (request.method(), request.path());
+    let reply = match App::from_env(&env, background) {
+        Ok(app) => route(app, request, env).await,
+        Err(error) => Err(ApiError::Internal(error.to_string())),
+    };
+    let reply = reply.unwrap_or_else(|error| error.into_reply(&request_id));
+    crate::log::write(&json!({
+        "level": "info",
+        "message": "request",
+        "request_id": request_id,
+        "method": method.as_ref(),
+        "path": path,
+        "status": reply.status,
+        "ms": clock.now().since(started),
+    }));
+    reply.into_response(&request_id, method == Method::Head)
+}
+
+async fn route(app: Rc<App>, request: Request, env: Env) -> Result<Reply, ApiError> {
+    let answer = Rc::default();
+    let mut router = Router::with_data(Dispatch {
+        app,
+        answer: Rc::clone(&answer),
+    });
+    for route in ROUTES {
+        router = router.or_else_any_method_async(route.path, |request, context| {
+            dispatch(route.params, request, context, |call| {
+                run(route.methods, call)
+            })
+        });
+    }
+    router = router.or_else_any_method_async(BELOW_AN_EXCHANGE, |request, context| {
+        dispatch(&["exchange_id"], request, context, nothing_here)
+    });
+    router.run(request, env).await?;
+    answer.take().unwrap_or(Err(ApiError::NoPath))
+}
+
+/// Calls `handler` and leaves its answer where [`route`] finds it: the router itself knows
+/// only responses of the runtime.
+async fn dispatch<F>(
+    names: &'static [&'static str],
+    request: Request,
+    context: RouteContext<Dispatch>,
+    handler: impl FnOnce(Call) -> F,
+) -> worker::Result<Response>
+where
+    F: Future<Output = Result<Reply, ApiError>>,
+{
+    let params = names
+        .iter()
+        .filter_map(|name| Some((*name, context.param(name)?.clone())))
+        .collect();
+    let Dispatch { app, answer } = context.data;
+    let call = Call {
+        app,
+        request,
+        params,
+    };
+    let replied = if call.request.method() == Method::Options {
+        Ok(Reply::empty(204))
+    } else {
+        handler(call).await
+    };
+    answer.replace(Some(replied));
+    Response::empty()
+}
+
+/// Runs the handler of the call's method.
+async fn run(
+    methods: &'static [(Method, Handler)],
+    call: Call,
+) -> Result<Reply, ApiError> {
+    let wanted = match call.request.method() {
+        Method::Head => Method::Get,
+        method => method,
+    };
+    match methods.iter().find(|(method, _)| *method == wanted) {
+        Some((_, handler)) => handler(call).await,
+        None => Err(ApiError::Method {
+            allow: allow(methods),
+        }),
+    }
+}
+
+fn allow(methods: &[(Method, Handler)]) -> String {
+    let mut names = Vec::new();
+    for (method, _) in methods {
+        names.push(method.to_string());
+        if *method == Method::Get {
+            names.push(Method::Head.to_string());
+        }
+    }
+    names.push(Method::Options.to_string());
+    names.join(", ")
+}
+
+async fn nothing_here(call: Call) -> Result<Reply, ApiError> {
+    call.caller().await?;
+    Err(ApiError::NoPath)
+}
+
+/// The client's `X-Request-Id` if it is fit for a header and a log line, else a new one.
+fn request_id(request: &Request, clock: &dyn Clock) -> String {
+    let given = request.headers().get("X-Request-Id").ok().flatten();
+    given
+        .filter(|id| {
+            (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+        })
+        .unwrap_or_else(|| clock.new_id().to_string())
+}

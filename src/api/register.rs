@@ -1,0 +1,43 @@
+//! `POST /register`: join an exchange.
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::call::Call;
+use super::errors::ApiError;
+use super::reply::Reply;
+use crate::domain::executor::Profile;
+use crate::domain::ids::ExecutorId;
+use crate::domain::text::Invalid;
+use crate::service::register::register;
+
+/// 201 with the key, which is shown this once.
+pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
+    let exchange = call.exchange()?;
+    let mut fields = call.fields().await?;
+    let token = fields.take_string("registration_token")?;
+    let token = call.header("X-Registration-Token").or(token);
+    if let Some(expected) = &call.app.config.registration_token {
+        if !token.is_some_and(|token| is_same(&token, expected)) {
+            return Err(ApiError::RegistrationToken);
+        }
+    }
+    let id = ExecutorId::parse(&fields.require_string("executor_id")?, "executor_id")?;
+    if id.as_str() == ExecutorId::EXCHANGE {
+        let problem = "must not be exchange: that is the server itself";
+        return Err(Invalid::new("executor_id", problem).into());
+    }
+    let profile = Profile::parse(&mut fields)?;
+    let key = register(&call.app, exchange, id.clone(), profile).await?;
+    let body = json!({
+        "executor_id": id,
+        "api_key": key.reveal(),
+        "message": "Keep this API key: it is not shown again.",
+    });
+    Ok(Reply::json(201, &body))
+}
+
+/// Compares digests, so that the time taken tells nothing of where two tokens differ.
+fn is_same(a: &str, b: &str) -> bool {
+    Sha256::digest(a.as_bytes()) == Sha256::digest(b.as_bytes())
+}

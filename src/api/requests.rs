@@ -1,0 +1,181 @@
+//! `/requests`: posting, listing, reading and changing requests.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::call::{Call, Caller, versions};
+use super::errors::ApiError;
+use super::reply::Reply;
+use crate::domain::cursor::Cursor;
+use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::domain::request::NewRequest;
+use crate::domain::status::{Priority, Status};
+use crate::domain::text::Invalid;
+use crate::domain::thread::{Thread, ThreadState};
+use crate::domain::time::Timestamp;
+use crate::domain::transition::Update;
+use crate::service::list::{Filter, list as list_threads};
+use crate::service::update::{Request, update};
+use crate::service::{create::create, threads};
+
+/// 201 with the ref of a new request.
+pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
+    let Caller { exchange, executor } = call.caller().await?;
+    let request = NewRequest::parse(call.fields().await?)?;
+    let state = create(&call.app, exchange.clone(), executor, request).await?;
+    let location = format!("/api/v1/exchanges/{exchange}/requests/{}", state.reference);
+    let body = json!({"ref": state.reference, "status": state.status});
+    Ok(Reply::json(201, &body)
+        .header("Location", location)
+        .header("ETag", etag(&state)))
+}
+
+/// 200 with the thread; 304 when the client has this version.
+pub async fn get(call: Call) -> Result<Reply, ApiError> {
+    let caller = call.caller().await?;
+    let reference = call.reference()?;
+    let thread = threads::get(&call.app, &caller.exchange, &reference).await?;
+    let etag = etag(&thread.state);
+    let known = call.header("If-None-Match").is_some_and(|header| {
+        versions(&header, true).is_none_or(|list| list.contains(&thread.state.version))
+    });
+    let reply = if known {
+        Reply::empty(304)
+    } else {
+        Reply::json(200, &json!({ "thread": show(&thread) }))
+    };
+    Ok(reply.header("ETag", etag))
+}
+
+/// 200 with the status after the change.
+pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
+    let Caller { exchange, executor } = call.caller().await?;
+    let reference = call.reference()?;
+    let accepted = call.header("If-Match").and_then(|text| versions(&text, false));
+    let request = Request {
+        exchange,
+        reference,
+        actor: executor,
+        update: Update::parse(call.fields().await?)?,
+        versions: accepted,
+    };
+    let state = update(&call.app, request).await?;
+    let body = json!({
+        "ref": state.reference, "status": state.status, "version": state.version,
+    });
+    Ok(Reply::json(200, &body).header("ETag", etag(&state)))
+}
+
+/// 200 with a page of threads.
+pub async fn list(call: Call) -> Result<Reply, ApiError> {
+    let caller = call.caller().await?;
+    let query = call.query(&[
+        "status", "priority", "requestor", "executor", "updated_since", "limit", "cursor",
+    ])?;
+    let filter = parse_filter(&query)?;
+    let limit = parse_limit(query.get("limit"))?;
+    let cursor = parse_cursor(query.get("cursor"), &caller.exchange, &filter)?;
+    let listed =
+        list_threads(&call.app, &caller.exchange, &filter, limit, cursor.as_ref()).await?;
+    let rows: Vec<_> = listed.threads.iter().map(show_row).collect();
+    let mut body = json!({ "threads": rows });
+    if let Some(next) = listed.next {
+        let text = next.encode(&caller.exchange, filter.status);
+        insert(&mut body, "next_cursor", json!(text));
+    }
+    if !listed.complete {
+        insert(&mut body, "complete", json!(false));
+    }
+    Ok(Reply::json(200, &body))
+}
+
+fn parse_filter(query: &HashMap<&str, String>) -> Result<Filter, Invalid> {
+    let executor = |name| match query.get(name) {
+        Some(text) => ExecutorId::parse(text, name).map(Some),
+        None => Ok(None),
+    };
+    Ok(Filter {
+        status: match query.get("status") {
+            Some(text) => Some(Status::parse(text, "status")?),
+            None => None,
+        },
+        priority: match query.get("priority") {
+            Some(text) => Some(Priority::parse(text, "priority")?),
+            None => None,
+        },
+        requestor: executor("requestor")?,
+        executor: executor("executor")?,
+        updated_since: match query.get("updated_since") {
+            Some(text) => Some(parse_since(text)?),
+            None => None,
+        },
+    })
+}
+
+/// A `+` that was not percent-encoded has become a space on the way.
+fn parse_since(text: &str) -> Result<Timestamp, Invalid> {
+    Timestamp::parse(&text.replace(' ', "+")).ok_or_else(|| {
+        let problem = "must be an RFC 3339 date-time like 2025-02-01T12:00:00Z";
+        Invalid::new("updated_since", problem)
+    })
+}
+
+fn parse_limit(text: Option<&String>) -> Result<usize, Invalid> {
+    let Some(text) = text else {
+        return Ok(PAGE_DEFAULT);
+    };
+    text.parse()
+        .ok()
+        .filter(|limit| (1..=PAGE_MAX).contains(limit))
+        .ok_or_else(|| Invalid::new("limit", format!("must be a number from 1 to {PAGE_MAX}")))
+}
+
+fn parse_cursor(
+    text: Option<&String>,
+    exchange: &ExchangeId,
+    filter: &Filter,
+) -> Result<Option<Cursor>, Invalid> {
+    match text {
+        Some(text) => Cursor::decode(text, exchange, filter.status).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The entity tag of a version.
+fn etag(state: &ThreadState) -> String {
+    format!("\"{}\"", state.version)
+}
+
+/// A thread as a list shows it.
+fn show_row(state: &ThreadState) -> Value {
+    json!({
+        "ref": state.reference,
+        "status": state.status,
+        "intent": state.intent,
+        "requestor_id": state.requestor_id,
+        "executor_id": state.executor_id,
+        "priority": state.priority,
+        "created_at": state.created_at,
+        "updated_at": state.updated_at,
+    })
+}
+
+/// A thread in full.
+fn show(thread: &Thread) -> Value {
+    let messages: Vec<_> = thread
+        .messages()
+        .map(|(event, mess)| json!({"from": event.actor_id, "ts": event.ts, "mess": mess}))
+        .collect();
+    let mut shown = show_row(&thread.state);
+    insert(&mut shown, "version", json!(thread.state.version));
+    insert(&mut shown, "messages", json!(messages));
+    shown
+}
+
+fn insert(object: &mut Value, name: &str, value: Value) {
+    if let Some(map) = object.as_object_mut() {
+        map.insert(name.to_owned(), value);
+    }
+}

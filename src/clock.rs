@@ -1,0 +1,63 @@
+//! Time and randomness: the only file that reads either.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::domain::time::Timestamp;
+
+/// Where the current moment and random bytes come from.
+#[async_trait(?Send)]
+pub trait Clock {
+    /// The current moment.
+    fn now(&self) -> Timestamp;
+    /// Fills `bytes` from a source fit for secrets.
+    fn random(&self, bytes: &mut [u8]);
+    /// Waits.
+    async fn sleep(&self, duration: Duration);
+}
+
+impl dyn Clock + '_ {
+    /// `N` random bytes.
+    pub fn random_bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.random(&mut bytes);
+        bytes
+    }
+
+    /// A random (version 4) UUID.
+    pub fn new_id(&self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.random_bytes()).into_uuid()
+    }
+
+    /// Waits for a random part of `most`.
+    pub async fn jitter(&self, most: Duration) {
+        let share = f64::from(u16::from_le_bytes(self.random_bytes())) / f64::from(u16::MAX);
+        self.sleep(most.mul_f64(share)).await;
+    }
+}
+
+/// The runtime's clock. On Cloudflare it stands still while code runs and moves with each
+/// answer from outside.
+pub struct SystemClock;
+
+#[async_trait(?Send)]
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        #[expect(clippy::cast_possible_truncation, reason = "milliseconds fit in 53 bits")]
+        Timestamp::from_millis(js_sys::Date::now() as i64)
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        #[expect(
+            clippy::expect_used,
+            reason = "a runtime without randomness cannot make keys: stop rather than guess"
+        )]
+        getrandom::fill(bytes).expect("the runtime gives random bytes");
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        worker::Delay::from(duration).await;
+    }
+}

@@ -1,0 +1,184 @@
+//! API keys: `mess_{exchange_id}_{token}`.
+//!
+//! A new token is 40 hex digits of randomness (160 bits) and 8 of a checksum over all that
+//! stands before them, so that a mistyped or invented key is refused without a look into the
+//! bucket. Tokens of other MESS servers are 32 hex digits without a checksum. Only a SHA-256 of
+//! the whole key is ever stored.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use super::ids::ExchangeId;
+
+const RANDOM_DIGITS: usize = 40;
+const CHECKSUM_DIGITS: usize = 8;
+const OLDER_DIGITS: usize = 32;
+
+/// An API key that is well-formed. Its text is not shown by `Debug`, nor does it print itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    text: String,
+    exchange: ExchangeId,
+    older: bool,
+}
+
+impl ApiKey {
+    /// A new key of `exchange` from 20 random bytes.
+    pub fn new(exchange: &ExchangeId, random: [u8; 20]) -> Self {
+        let body = format!("mess_{exchange}_{}", to_hex(&random));
+        let text = format!("{body}{}", checksum(&body));
+        Self {
+            text,
+            exchange: exchange.clone(),
+            older: false,
+        }
+    }
+
+    /// Reads a key; `None` when it cannot be one of ours, or its checksum is wrong.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (exchange, token) = text.strip_prefix("mess_")?.rsplit_once('_')?;
+        let exchange = ExchangeId::parse(exchange, "exchange_id").ok()?;
+        let hex = token
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let older = token.len() == OLDER_DIGITS;
+        let whole = older || {
+            let body = text.len().checked_sub(CHECKSUM_DIGITS)?;
+            token.len() == RANDOM_DIGITS.saturating_add(CHECKSUM_DIGITS)
+                && text
+                    .split_at_checked(body)
+                    .is_some_and(|(body, sum)| checksum(body) == sum)
+        };
+        (hex && whole).then(|| Self {
+            text: text.to_owned(),
+            exchange,
+            older,
+        })
+    }
+
+    /// The exchange that the key names.
+    pub fn exchange(&self) -> &ExchangeId {
+        &self.exchange
+    }
+
+    /// Whether it is a key of another MESS server, without a checksum.
+    pub fn is_older_form(&self) -> bool {
+        self.older
+    }
+
+    /// What is stored of the key.
+    pub fn hash(&self) -> KeyHash {
+        KeyHash(to_hex(&Sha256::digest(self.text.as_bytes())))
+    }
+
+    /// The key itself, to be shown once to the one who registered.
+    pub fn reveal(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKey(mess_{}_…)", self.exchange)
+    }
+}
+
+/// The SHA-256 of an API key: 64 lower-case hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct KeyHash(String);
+
+impl KeyHash {
+    /// The hash that stands in a record of another MESS server, in base64.
+    pub fn from_base64(text: &str) -> Option<Self> {
+        use base64::Engine as _;
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .ok()?;
+        (bytes.len() == 32).then(|| Self(to_hex(&bytes)))
+    }
+
+    /// The hash as hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The first 32 bits of the SHA-256 of `text`, as eight hex digits.
+///
+/// It finds mistakes, it is no secret: anyone can compute it.
+pub(super) fn checksum(text: &str) -> String {
+    let mut digits = to_hex(&Sha256::digest(text.as_bytes()));
+    digits.truncate(CHECKSUM_DIGITS);
+    digits
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange(text: &str) -> ExchangeId {
+        ExchangeId::parse(text, "exchange_id").unwrap()
+    }
+
+    #[test]
+    fn round_trip_with_underscores_in_the_exchange() {
+        let key = ApiKey::new(&exchange("my_home"), [7; 20]);
+        let read = ApiKey::parse(key.reveal()).unwrap();
+        assert_eq!(read.exchange().as_str(), "my_home");
+        assert_eq!(read, key);
+        assert!(!read.is_older_form());
+        assert_eq!(key.hash().as_str().len(), 64);
+    }
+
+    #[test]
+    fn every_single_change_of_a_character_is_found() {
+        let key = ApiKey::new(&exchange("home"), [0x5a; 20]);
+        let text = key.reveal();
+        for at in 0..text.len() {
+            let mut changed: Vec<char> = text.chars().collect();
+            changed[at] = if changed[at] == '1' { '2' } else { '1' };
+            let changed: String = changed.into_iter().collect();
+            assert_eq!(ApiKey::parse(&changed), None, "{changed}");
+        }
+        assert_eq!(ApiKey::parse(&text.to_uppercase()), None);
+        assert_eq!(ApiKey::parse(&text[..text.len() - 1]), None);
+        assert_eq!(ApiKey::parse(&format!("{text}0")), None);
+    }
+
+    #[test]
+    fn keys_of_other_servers() {
+        let text = "mess_home_0123456789abcdef0123456789abcdef";
+        let key = ApiKey::parse(text).unwrap();
+        assert!(key.is_older_form());
+        // printf '%s' "$text" | openssl dgst -sha256 -binary | base64
+        let stored = KeyHash::from_base64("l8IrtyEC9czNArbNLt/4oE9y2+lh+6t2pl3kH6wXC8I=");
+        assert_eq!(stored, Some(key.hash()));
+        assert_eq!(KeyHash::from_base64("not base64"), None);
+        assert_eq!(KeyHash::from_base64("AAAA"), None);
+    }
+
+    #[test]
+    fn debug_does_not_show_the_token() {
+        let key = ApiKey::new(&exchange("home"), [1; 20]);
+        assert_eq!(format!("{key:?}"), "ApiKey(mess_home_…)");
+    }
+
+    #[test]
+    fn never_panics_on_strange_text() {
+        for text in ["", "mess_", "mess__", "mess_é_é", "mess_home_é", "Bearer", "mess_home_"] {
+            assert_eq!(ApiKey::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Every limit of the exchange, named once; the README shows the same table.
+
+/// Largest request body, in bytes.
+pub const BODY_BYTES: usize = 8 * 1024 * 1024;
+/// Deepest nesting of arrays and objects in a request body.
+pub const JSON_DEPTH: usize = 64;
+/// Largest thread document, in bytes of JSON; a change that would exceed it is refused.
+pub const THREAD_BYTES: usize = 4 * 1024 * 1024;
+/// Largest executor record, in bytes of JSON.
+pub const EXECUTOR_BYTES: usize = 256 * 1024;
+
+/// Longest exchange or executor id, in characters.
+pub const ID_CHARS: usize = 64;
+/// Longest display name or capability id, in characters.
+pub const NAME_CHARS: usize = 256;
+/// Longest ntfy topic, in characters (ntfy's own limit).
+pub const TOPIC_CHARS: usize = 64;
+/// Longest URL of a channel or hook, in characters.
+pub const URL_CHARS: usize = 2048;
+/// Longest intent, and longest remark on a status change, in characters.
+pub const INTENT_CHARS: usize = 10_000;
+
+/// Most capabilities of one executor.
+pub const CAPABILITIES: usize = 100;
+/// Most notification channels of one executor.
+pub const CHANNELS: usize = 20;
+/// Most hooks of one executor for one event.
+pub const HOOKS_PER_EVENT: usize = 20;
+
+/// Rows of a list page when the client does not say.
+pub const PAGE_DEFAULT: usize = 100;
+/// Most rows of a list page.
+pub const PAGE_MAX: usize = 1000;
+/// Most index entries that one list call examines, whatever its filters.
+pub const LIST_EXAMINED: usize = 1000;

@@ -1,0 +1,18 @@
+//! The rules of the exchange as plain data and functions.
+//!
+//! Nothing in here is async, reads a clock, draws a random number or knows where things are
+//! stored: time and ids are passed in, so every rule runs in a native `cargo test`.
+
+pub mod cursor;
+pub mod event;
+pub mod executor;
+pub mod ids;
+pub mod key;
+pub mod limits;
+pub mod request;
+pub mod status;
+pub mod subscriptions;
+pub mod text;
+pub mod thread;
+pub mod time;
+pub mod transition;

@@ -1,0 +1,194 @@
+//! A thread: one request and all that happened to it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::event::{Event, Fact, StatusChanged};
+use super::ids::{ExecutorId, Ref};
+use super::status::{Priority, Status};
+use super::time::Timestamp;
+
+/// The state that the events of a thread fold into; also what a list shows of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ThreadState {
+    /// Its name.
+    #[serde(rename = "ref")]
+    pub reference: Ref,
+    /// Where it stands.
+    pub status: Status,
+    /// What is asked for.
+    pub intent: String,
+    /// Who asks.
+    pub requestor_id: ExecutorId,
+    /// Who holds it, while someone does; who ended it, afterwards.
+    pub executor_id: Option<ExecutorId>,
+    /// How much it presses.
+    pub priority: Priority,
+    /// When it was posted.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// How many batches it consists of.
+    pub version: u64,
+}
+
+/// A thread document: the state and the events that it was folded from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Thread {
+    /// What the events amount to.
+    #[serde(flatten)]
+    pub state: ThreadState,
+    /// Everything that happened, in order.
+    pub events: Vec<Event>,
+}
+
+/// What stamps a batch: its id, its moment, and where its events' ids come from.
+pub struct Stamp<'a> {
+    /// Id of the batch.
+    pub batch_id: Uuid,
+    /// The moment by the clock; the batch's own may be a little later.
+    pub now: Timestamp,
+    /// Draws the id of an event.
+    pub new_id: &'a dyn Fn() -> Uuid,
+}
+
+/// A batch that is part of a thread: what it says, and the states around it.
+#[derive(Debug, PartialEq)]
+pub struct Committed<'a> {
+    /// The state that it found; `None` when it created the thread.
+    pub before: Option<ThreadState>,
+    /// The state that it left.
+    pub after: ThreadState,
+    /// Its events.
+    pub events: &'a [Event],
+}
+
+impl Thread {
+    /// A new thread from the facts of its creation; `None` unless they begin with one.
+    pub fn create(
+        reference: Ref,
+        facts: Vec<Fact>,
+        actor: &ExecutorId,
+        stamp: &Stamp,
+    ) -> Option<Self> {
+        let events = stamped(facts, actor, stamp.now, stamp);
+        Self::from_events(reference, events)
+    }
+
+    /// The thread that `events` amount to; `None` when there is no creation among them.
+    pub fn from_events(reference: Ref, events: Vec<Event>) -> Option<Self> {
+        let state = fold(&reference, &events)?;
+        Some(Self { state, events })
+    }
+
+    /// This thread with one more batch of facts, later than everything in it.
+    #[must_use]
+    pub fn append(mut self, facts: Vec<Fact>, actor: &ExecutorId, stamp: &Stamp) -> Self {
+        let ts = stamp.now.max(self.state.updated_at.plus_millis(1));
+        for event in stamped(facts, actor, ts, stamp) {
+            self.state = self.state.apply(&event, self.events.last());
+            self.events.push(event);
+        }
+        self
+    }
+
+    /// Whether `batch_id` was committed, and what it said.
+    pub fn committed(&self, batch_id: Uuid) -> Option<Committed<'_>> {
+        let is_ours = |event: &Event| event.batch_id == batch_id;
+        let start = self.events.iter().position(is_ours)?;
+        let end = self.events.iter().rposition(is_ours)?.checked_add(1)?;
+        let reference = &self.state.reference;
+        Some(Committed {
+            before: fold(reference, self.events.get(..start)?),
+            after: fold(reference, self.events.get(..end)?)?,
+            events: self.events.get(start..end)?,
+        })
+    }
+
+    /// What was written to the thread, in order: the events that are messages.
+    pub fn messages(&self) -> impl Iterator<Item = (&Event, &[Value])> {
+        self.events.iter().filter_map(|event| match &event.fact {
+            Fact::MessageAdded(message) => Some((event, message.mess.as_slice())),
+            _ => None,
+        })
+    }
+
+    /// The event by which the thread reached its present status, and what it says of it.
+    pub fn last_status(&self) -> Option<(&Event, &StatusChanged)> {
+        self.events.iter().rev().find_map(|event| match &event.fact {
+            Fact::StatusChanged(change) => Some((event, change)),
+            _ => None,
+        })
+    }
+}
+
+impl ThreadState {
+    /// The state after one more event; `previous` is the event before it.
+    #[must_use]
+    pub fn apply(mut self, event: &Event, previous: Option<&Event>) -> Self {
+        if previous.is_none_or(|previous| previous.batch_id != event.batch_id) {
+            self.version = self.version.saturating_add(1);
+        }
+        self.updated_at = self.updated_at.max(event.ts);
+        match &event.fact {
+            Fact::StatusChanged(change) => {
+                self.status = change.new_status;
+                self.executor_id = match change.new_status {
+                    Status::Pending => None,
+                    _ => change.executor_id.clone().or(self.executor_id),
+                };
+            }
+            Fact::ThreadCreated(_) | Fact::MessageAdded(_) | Fact::ExecutorRegistered(_) => {}
+        }
+        self
+    }
+
+    /// Who holds the thread and must be asked before its status changes.
+    pub fn holder(&self) -> Option<&ExecutorId> {
+        match self.status {
+            Status::Pending => None,
+            _ => self.executor_id.as_ref(),
+        }
+    }
+}
+
+/// Folds a thread's events, in order, into its state.
+///
+/// The first `thread_created` gives the request; a foreign log may hold events before it.
+pub fn fold(reference: &Ref, events: &[Event]) -> Option<ThreadState> {
+    let (first, created) = events.iter().find_map(|event| match &event.fact {
+        Fact::ThreadCreated(created) => Some((event, created)),
+        _ => None,
+    })?;
+    let start = ThreadState {
+        reference: reference.clone(),
+        status: Status::Pending,
+        intent: created.intent.clone(),
+        requestor_id: created.requestor_id.clone(),
+        executor_id: None,
+        priority: created.priority,
+        created_at: first.ts,
+        updated_at: first.ts,
+        version: 0,
+    };
+    let mut previous = None;
+    Some(events.iter().fold(start, |state, event| {
+        let state = state.apply(event, previous);
+        previous = Some(event);
+        state
+    }))
+}
+
+fn stamped(facts: Vec<Fact>, actor: &ExecutorId, ts: Timestamp, stamp: &Stamp) -> Vec<Event> {
+    facts
+        .into_iter()
+        .map(|fact| Event {
+            event_id: (stamp.new_id)(),
+            batch_id: stamp.batch_id,
+            ts,
+            actor_id: actor.clone(),
+            fact,
+        })
+        .collect()
+}

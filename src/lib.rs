@@ -1,0 +1,74 @@
+//! MESS Exchange: an HTTP server through which software asks for things that need hands and
+//! eyes, as a Cloudflare Worker over one R2 bucket.
+//!
+//! Data flows one way: [`api`] parses a request and calls a [`service`], which loads from
+//! [`storage`], lets the [`domain`] decide, and saves. What a mutation owes is written ahead
+//! and seen through by [`service::tick`].
+//!
+//! | to find | look in |
+//! | --- | --- |
+//! | who may change a thread's status | [`domain::transition`] |
+//! | limits | [`domain::limits`] |
+//! | where each object of the bucket lies | [`storage::layout`] |
+//! | what a bucket must do | [`storage::ObjectStore`] |
+//! | the write path | [`service::update`] |
+//! | what follows a commit | [`service::settle`] |
+//! | recovery after a crash | [`service::tick`] |
+//! | routes | [`api`] |
+//! | error statuses | [`api::errors`] |
+
+pub mod api;
+pub mod app;
+pub mod background;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod log;
+pub mod service;
+pub mod storage;
+
+#[cfg(any(test, feature = "inspect"))]
+pub mod audit;
+#[cfg(feature = "inspect")]
+pub mod inspect;
+
+use std::rc::Rc;
+
+use worker::{Context, Env, Request, Response, ScheduleContext, ScheduledEvent, event};
+
+use crate::app::App;
+use crate::background::Background;
+use crate::clock::SystemClock;
+use crate::domain::time::Timestamp;
+
+/// Runs once in each isolate.
+#[event(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// Answers a request.
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
+    let background = Background::new(move |work| context.wait_until(work));
+    #[cfg(feature = "inspect")]
+    return inspect::handle(request, &env, background).await;
+    #[cfg(not(feature = "inspect"))]
+    api::handle(request, env, &SystemClock, background).await
+}
+
+/// Does the maintenance that is due at the scheduled time.
+#[event(scheduled)]
+async fn scheduled(event: ScheduledEvent, env: Env, context: ScheduleContext) {
+    let context = Rc::new(context);
+    let background = Background::new(move |work| context.wait_until(work));
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds fit in 53 bits")]
+    let now = Timestamp::from_millis(event.schedule() as i64);
+    let app = match App::from_env(&env, background) {
+        Ok(app) => app,
+        Err(error) => return log::warn("the tick cannot run", &error),
+    };
+    if let Err(error) = service::tick::tick(&app, now).await {
+        log::warn("the tick could not list what is due", &error);
+    }
+}

@@ -1,0 +1,153 @@
+//! Lists of threads, read from the index.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use futures::future::join;
+
+use super::{ServiceError, derive};
+use crate::app::App;
+use crate::domain::cursor::Cursor;
+use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::limits::LIST_EXAMINED;
+use crate::domain::status::{Priority, Status};
+use crate::domain::thread::ThreadState;
+use crate::domain::time::Timestamp;
+use crate::storage::rows::{SummaryPage, list_summaries};
+use crate::storage::{List, layout};
+
+/// Entries asked of the store at once: as many as R2 gives with their summaries.
+const PAGE: usize = 100;
+
+/// Which threads are wanted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// Only with this status.
+    pub status: Option<Status>,
+    /// Only with this priority.
+    pub priority: Option<Priority>,
+    /// Only posted by this one.
+    pub requestor: Option<ExecutorId>,
+    /// Only held (or ended) by this one.
+    pub executor: Option<ExecutorId>,
+    /// Only changed at this moment or later.
+    pub updated_since: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Whether the index itself answers, and no row has to be looked at and dropped.
+    fn is_indexed(&self) -> bool {
+        self.priority.is_none() && self.requestor.is_none() && self.executor.is_none()
+    }
+
+    fn admits(&self, state: &ThreadState) -> bool {
+        self.status.is_none_or(|status| status == state.status)
+            && self.priority.is_none_or(|priority| priority == state.priority)
+            && self.requestor.as_ref().is_none_or(|id| *id == state.requestor_id)
+            && (self.executor.is_none() || self.executor == state.executor_id)
+    }
+}
+
+/// A page of threads.
+#[derive(Debug)]
+pub struct Listed {
+    /// The threads, newest change first.
+    pub threads: Vec<ThreadState>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<Cursor>,
+    /// Whether every thread of the exchange is in the index.
+    pub complete: bool,
+}
+
+/// Lists up to `limit` threads after `cursor`, examining at most [`LIST_EXAMINED`] entries.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn list(
+    app: &Rc<App>,
+    exchange: &ExchangeId,
+    filter: &Filter,
+    limit: usize,
+    cursor: Option<&Cursor>,
+) -> Result<Listed, ServiceError> {
+    let pages = read_pages(app, exchange, filter, limit, cursor);
+    let (pages, complete) = join(pages, derive::is_complete(app, exchange)).await;
+    let (threads, next) = pages?;
+    Ok(Listed {
+        threads,
+        next,
+        complete: complete?,
+    })
+}
+
+async fn read_pages(
+    app: &App,
+    exchange: &ExchangeId,
+    filter: &Filter,
+    limit: usize,
+    cursor: Option<&Cursor>,
+) -> Result<(Vec<ThreadState>, Option<Cursor>), ServiceError> {
+    let prefix = layout::index(exchange, filter.status);
+    let mut after = cursor.map(|cursor| {
+        layout::index_entry(exchange, filter.status, cursor.updated_at, &cursor.reference)
+    });
+    let mut threads: Vec<ThreadState> = Vec::new();
+    let mut seen = HashSet::new();
+    let mut examined: usize = 0;
+    while examined < LIST_EXAMINED {
+        let wanted = limit.saturating_sub(threads.len());
+        let query = List {
+            prefix: &prefix,
+            after: after.as_deref(),
+            limit: if filter.is_indexed() { wanted.min(PAGE) } else { PAGE },
+            summaries: true,
+        };
+        let store = app.store.as_ref();
+        let SummaryPage { rows, more } =
+            list_summaries(store, &app.isolate.summaries, query, summarize).await?;
+        let last = rows.len();
+        for (at, (key, summary)) in rows.into_iter().enumerate() {
+            examined = examined.saturating_add(1);
+            let rest = more || at.saturating_add(1) < last;
+            after = Some(key);
+            let Some(state) = summary.as_deref().and_then(parse) else {
+                continue;
+            };
+            if filter.updated_since.is_some_and(|since| state.updated_at < since) {
+                return Ok((threads, None));
+            }
+            // Entries of one thread may stand side by side while it changes: the newest is
+            // first. Here and below `seen` holds references for this call only.
+            if seen.insert(state.reference.clone()) && filter.admits(&state) {
+                threads.push(state);
+            }
+            if rest && (threads.len() >= limit || examined >= LIST_EXAMINED) {
+                return Ok((threads, position(after.as_deref())));
+            }
+        }
+        if !more {
+            return Ok((threads, None));
+        }
+    }
+    Ok((threads, position(after.as_deref())))
+}
+
+fn position(key: Option<&str>) -> Option<Cursor> {
+    let (updated_at, reference) = layout::index_position(key?)?;
+    Some(Cursor {
+        updated_at,
+        reference,
+    })
+}
+
+fn parse(summary: &str) -> Option<ThreadState> {
+    serde_json::from_str(summary)
+        .map_err(|error| crate::log::warn("an index entry cannot be read", &error))
+        .ok()
+}
+
+/// An entry's body is its summary.
+fn summarize(body: &[u8]) -> Option<String> {
+    String::from_utf8(body.to_vec()).ok()
+}

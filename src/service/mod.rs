@@ -1,0 +1,95 @@
+//! What the exchange does: load, decide, save, and see it through.
+
+pub mod authenticate;
+pub mod create;
+pub mod derive;
+pub mod executors;
+pub mod list;
+pub mod obligations;
+pub mod register;
+pub mod settle;
+pub mod threads;
+pub mod tick;
+pub mod update;
+
+#[cfg(test)]
+mod tests;
+
+use crate::background::Dropped;
+use crate::domain::transition::Refusal;
+use crate::storage::StoreError;
+use crate::storage::cas::Failure;
+
+/// Milliseconds after the writing of its obligation in which a mutation may start a put.
+///
+/// Before the tick looks at the obligation for the first time it has long given up.
+pub const WRITE_WINDOW: i64 = 30_000;
+
+/// Why a service did not do what was asked.
+#[derive(Debug)]
+pub enum ServiceError {
+    /// There is no such thread.
+    NoThread,
+    /// There is no such executor.
+    NoExecutor,
+    /// The thread may exist in a bucket of another server that is still being taken over.
+    Deriving,
+    /// The rules of the thread are against it.
+    Refused(Refusal),
+    /// The client's condition names another version.
+    VersionDiffers {
+        /// The thread's version.
+        version: u64,
+    },
+    /// The document would grow beyond its limit, in bytes.
+    TooLarge {
+        /// What would be too large.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// The executor id is taken.
+    AlreadyRegistered,
+    /// Too many others write the same object; try again.
+    Contended,
+    /// The bucket did not answer as it should.
+    Store(StoreError),
+    /// The runtime gave up the work.
+    Dropped(Dropped),
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Dropped> for ServiceError {
+    fn from(error: Dropped) -> Self {
+        Self::Dropped(error)
+    }
+}
+
+impl From<Failure<Self>> for ServiceError {
+    fn from(failure: Failure<Self>) -> Self {
+        match failure {
+            Failure::Refused(error) => error,
+            Failure::Contended => Self::Contended,
+            Failure::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// Writes a document as JSON, within a limit.
+fn to_json<D: serde::Serialize>(
+    document: &D,
+    what: &'static str,
+    limit: usize,
+) -> Result<Vec<u8>, ServiceError> {
+    let body = serde_json::to_vec(document)
+        .map_err(|error| ServiceError::Store(StoreError::new("write", what, error)))?;
+    if body.len() > limit {
+        return Err(ServiceError::TooLarge { what, limit });
+    }
+    Ok(body)
+}

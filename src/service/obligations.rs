@@ -1,0 +1,128 @@
+//! Obligations: what a mutation owes, written to `due/` before it begins.
+//!
+//! Whatever dies on the way, the tick finds the obligation when it is due and completes or
+//! discards the mutation. There is no other mechanism for recovery.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::domain::event::Event;
+use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::key::KeyHash;
+use crate::domain::time::Timestamp;
+use crate::storage::{Condition, StoreError, layout};
+
+/// Milliseconds until the tick first looks at an obligation: its writer's own time.
+pub const WRITERS_TIME: i64 = 60_000;
+
+/// The age in milliseconds at which an obligation is given its last look.
+///
+/// A put that a store reported as failed, or that a stopped runtime had sent, may still land;
+/// none does after an hour.
+pub const LAST_LOOK: i64 = 3_600_000;
+
+/// What lies under a `due/` key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Obligation {
+    /// The batch of the mutation, or another unique id.
+    pub id: Uuid,
+    /// When it was written.
+    pub opened_at: Timestamp,
+    /// What it is about.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// How often looking at it failed.
+    #[serde(default)]
+    pub failures: u32,
+    /// Which tick works on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+}
+
+/// What an obligation is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Subject {
+    /// A batch of a thread.
+    Thread {
+        /// The thread's exchange.
+        exchange_id: ExchangeId,
+        /// The thread.
+        #[serde(rename = "ref")]
+        reference: Ref,
+    },
+    /// The registration of an executor.
+    Registration {
+        /// The executor's exchange.
+        exchange_id: ExchangeId,
+        /// The executor.
+        executor_id: ExecutorId,
+        /// The key that it is to get.
+        key_hash: KeyHash,
+        /// The event that it owes.
+        event: Box<Event>,
+    },
+    /// A bucket of another server that is being taken over.
+    Derivation {
+        /// The exchange.
+        exchange_id: ExchangeId,
+    },
+}
+
+/// A tick at work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Until when others leave the obligation alone.
+    pub until: Timestamp,
+    /// Tells this tick's claim from another's.
+    pub nonce: Uuid,
+}
+
+impl Obligation {
+    /// A new obligation under a fresh id.
+    pub fn new(app: &App, subject: Subject) -> Self {
+        Self {
+            id: app.clock.new_id(),
+            opened_at: app.clock.now(),
+            subject,
+            failures: 0,
+            claim: None,
+        }
+    }
+
+    /// The key under which its writer puts it.
+    pub fn first_key(&self) -> String {
+        layout::due(self.opened_at.plus_millis(WRITERS_TIME), self.id)
+    }
+
+    /// The last moment at which its writer may start a put.
+    pub fn write_deadline(&self) -> Timestamp {
+        self.opened_at.plus_millis(super::WRITE_WINDOW)
+    }
+
+    /// Its JSON.
+    pub fn to_json(&self) -> Result<Vec<u8>, StoreError> {
+        serde_json::to_vec(self).map_err(|error| StoreError::new("write", "due/", error))
+    }
+
+    /// Writes it, before anything it is about is written.
+    ///
+    /// # Errors
+    ///
+    /// The store's; then the mutation must not begin.
+    pub async fn open(&self, app: &App) -> Result<(), StoreError> {
+        let key = self.first_key();
+        app.store
+            .put(&key, self.to_json()?, None, Condition::Always)
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes it, after all it is about is met or undone. A failure is left to the tick.
+    pub async fn close(&self, app: &App) {
+        if let Err(error) = app.store.delete(&self.first_key()).await {
+            crate::log::warn("an obligation that is met could not be deleted", &error);
+        }
+    }
+}

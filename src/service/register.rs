@@ -1,0 +1,202 @@
+//! Registering an executor.
+
+use std::rc::Rc;
+
+use futures::FutureExt as _;
+use futures::future::join;
+use serde::{Deserialize, Serialize};
+
+use super::obligations::{Obligation, Subject};
+use super::settle::write_log;
+use super::update::close;
+
+use super::{ServiceError, derive, to_json};
+use crate::app::App;
+use crate::background::{Rest, nothing};
+use crate::domain::event::{Event, Fact, log_line};
+use crate::domain::executor::{Executor, Profile, Registration};
+use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::key::{ApiKey, KeyHash};
+use crate::domain::limits::EXECUTOR_BYTES;
+use crate::domain::time::Timestamp;
+use crate::storage::cas::{Step, Target, swap};
+use crate::storage::{Condition, Put, StoreError, layout};
+
+/// What lies under a key's hash.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// Whose key it is.
+    pub executor_id: ExecutorId,
+    /// Since when.
+    pub created_at: Timestamp,
+}
+
+/// Registers an executor and gives out its key.
+///
+/// # Errors
+///
+/// The id is taken, the profile is too large, or the store's.
+pub async fn register(
+    app: &Rc<App>,
+    exchange: ExchangeId,
+    id: ExecutorId,
+    profile: Profile,
+) -> Result<ApiKey, ServiceError> {
+    // A new exchange is marked as one with nothing to take over before its first member.
+    derive::mark_if_new(app, &exchange).await?;
+    let work = run(app.clone(), exchange, id, profile);
+    app.background.finish(work).await?
+}
+
+/// 1. Write the obligation, and see whether the id is taken.
+/// 2. Put the key.
+/// 3. Put the record unless there is one: the commit.
+/// 4. Write the event, and answer.
+async fn run(
+    app: Rc<App>,
+    exchange: ExchangeId,
+    id: ExecutorId,
+    profile: Profile,
+) -> (Result<ApiKey, ServiceError>, Rest) {
+    let key = ApiKey::new(&exchange, app.clock.random_bytes());
+    let now = app.clock.now();
+    let registration = Registration {
+        batch_id: app.clock.new_id(),
+        ts: now,
+        key_hash: key.hash(),
+    };
+    let executor = Executor::register(id.clone(), profile, registration.clone());
+    let obligation = Obligation {
+        id: registration.batch_id,
+        ..Obligation::new(&app, owed(&app, &exchange, &executor, &registration))
+    };
+    // 1.
+    let store = app.store.as_ref();
+    let record_key = layout::executor(&exchange, &id);
+    let (existing, opened) = join(store.get(&record_key), obligation.open(&app)).await;
+    let error = match (existing, opened) {
+        (Ok(None), Ok(())) => None,
+        (Ok(Some(_)), _) => Some(ServiceError::AlreadyRegistered),
+        (Err(error), _) | (_, Err(error)) => Some(error.into()),
+    };
+    if let Some(error) = error {
+        return (Err(error), close(&app, obligation));
+    }
+    // 2.
+    if let Err(error) = put_key(&app, &exchange, &key.hash(), &id, now).await {
+        // The key may yet be stored: the tick deletes it when nothing can land any more.
+        return (Err(error.into()), nothing());
+    }
+    // 3.
+    let target = Target {
+        store,
+        clock: app.clock.as_ref(),
+        key: &record_key,
+        deadline: obligation.write_deadline(),
+    };
+    let ours = |stored: &Executor| (is_of(stored, &obligation)).then_some(());
+    let swapped = swap(target, None, ours, |existing: Option<Executor>| {
+        if existing.is_some() {
+            return Err(ServiceError::AlreadyRegistered);
+        }
+        let body = to_json(&executor, "the profile", EXECUTOR_BYTES)?;
+        Ok(Step::Put(body, Some(executor.public().to_string()), ()))
+    })
+    .await;
+    if let Err(failure) = swapped.result {
+        let rest = if swapped.definite {
+            withdraw(&app, exchange, obligation)
+        } else {
+            nothing()
+        };
+        return (Err(failure.into()), rest);
+    }
+    // 4.
+    let announced = announce(&app, &obligation).await;
+    let rest = if announced {
+        close(&app, obligation)
+    } else {
+        nothing()
+    };
+    (Ok(key), rest)
+}
+
+fn owed(
+    app: &App,
+    exchange: &ExchangeId,
+    executor: &Executor,
+    registration: &Registration,
+) -> Subject {
+    Subject::Registration {
+        exchange_id: exchange.clone(),
+        executor_id: executor.id.clone(),
+        key_hash: registration.key_hash.clone(),
+        event: Box::new(Event {
+            event_id: app.clock.new_id(),
+            batch_id: registration.batch_id,
+            ts: registration.ts,
+            actor_id: executor.id.clone(),
+            fact: Fact::ExecutorRegistered(executor.registered()),
+        }),
+    }
+}
+
+/// Whether `stored` was registered by the mutation that `obligation` is about.
+pub(super) fn is_of(stored: &Executor, obligation: &Obligation) -> bool {
+    stored
+        .registration
+        .as_ref()
+        .is_some_and(|registration| registration.batch_id == obligation.id)
+}
+
+/// Puts the object that tells whose key it is.
+pub(super) async fn put_key(
+    app: &App,
+    exchange: &ExchangeId,
+    hash: &KeyHash,
+    id: &ExecutorId,
+    now: Timestamp,
+) -> Result<Put, StoreError> {
+    let record = KeyRecord {
+        executor_id: id.clone(),
+        created_at: now,
+    };
+    let key = layout::key(exchange, hash);
+    let body =
+        serde_json::to_vec(&record).map_err(|error| StoreError::new("write", &key, error))?;
+    app.store.put(&key, body, None, Condition::Absent).await
+}
+
+/// Writes the event of a registration that was committed. False when it is left to the tick.
+pub(super) async fn announce(app: &App, obligation: &Obligation) -> bool {
+    let Subject::Registration {
+        exchange_id, event, ..
+    } = &obligation.subject
+    else {
+        return true;
+    };
+    let key = layout::event_batch(exchange_id, event.ts, event.batch_id);
+    match log_line(exchange_id, None, event) {
+        Ok(line) => write_log(app.store.as_ref(), &key, &format!("{line}\n")).await,
+        Err(error) => {
+            crate::log::warn("an event could not be written", &error);
+            false
+        }
+    }
+}
+
+/// Undoes a registration that was not committed: its key, then its obligation.
+fn withdraw(app: &Rc<App>, exchange: ExchangeId, obligation: Obligation) -> Rest {
+    let app = app.clone();
+    async move {
+        if let Subject::Registration { key_hash, .. } = &obligation.subject {
+            let key = layout::key(&exchange, key_hash);
+            if let Err(error) = app.store.delete(&key).await {
+                crate::log::warn("an unused key is left to the tick", &error);
+                return;
+            }
+        }
+        obligation.close(&app).await;
+    }
+    .boxed_local()
+}

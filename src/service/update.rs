@@ -1,0 +1,167 @@
+//! Changing a thread: the write path.
+
+use std::rc::Rc;
+
+use futures::FutureExt as _;
+use futures::future::join;
+
+use super::obligations::{Obligation, Subject};
+use super::settle::Settlement;
+use super::{ServiceError, threads, to_json};
+use crate::app::App;
+use crate::background::{Rest, nothing};
+use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::limits::THREAD_BYTES;
+use crate::domain::thread::{Stamp, Thread, ThreadState};
+use crate::domain::transition::{Update, decide};
+use crate::storage::cas::{Step, Target, load, swap};
+use crate::storage::layout;
+
+/// An update of one thread by one actor.
+pub struct Request {
+    /// The thread's exchange.
+    pub exchange: ExchangeId,
+    /// The thread.
+    pub reference: Ref,
+    /// Who asks.
+    pub actor: ExecutorId,
+    /// What is asked for.
+    pub update: Update,
+    /// The versions that the client accepts; any when it does not say.
+    pub versions: Option<Vec<u64>>,
+}
+
+/// How a decision ended.
+enum Outcome {
+    /// A batch was committed.
+    Committed(Box<Thread>),
+    /// Everything asked for was so already.
+    Unchanged(ThreadState),
+}
+
+/// Updates a thread. What it does is not cut short by a client that hangs up.
+///
+/// # Errors
+///
+/// The rules', the client's condition, the limits, or the store's. Unless it is contention or
+/// the store, nothing has changed.
+pub async fn update(app: &Rc<App>, request: Request) -> Result<ThreadState, ServiceError> {
+    let work = run(app.clone(), request);
+    app.background.finish(work).await?
+}
+
+/// 1. Write the obligation and read the thread.
+/// 2. Decide.
+/// 3. Put the thread if it is still the one decided on: the commit.
+/// 4. Write the log and the index, and answer.
+/// 5. After the answer: remove what is outdated, close the obligation.
+async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceError>, Rest) {
+    let Request {
+        exchange,
+        reference,
+        actor,
+        update,
+        versions,
+    } = request;
+    let key = layout::thread(&exchange, &reference);
+    let obligation = Obligation::new(
+        &app,
+        Subject::Thread {
+            exchange_id: exchange.clone(),
+            reference,
+        },
+    );
+    // 1.
+    let store = app.store.as_ref();
+    let (loaded, opened) = join(load::<Thread>(store, &key), obligation.open(&app)).await;
+    if let Err(error) = opened {
+        return (Err(error.into()), close(&app, obligation));
+    }
+    let current = match loaded {
+        Ok(Some(current)) => current,
+        Ok(None) => {
+            let error = threads::missing(&app, &exchange).await;
+            return (Err(error.unwrap_or_else(|e| e)), close(&app, obligation));
+        }
+        Err(error) => return (Err(error.into()), close(&app, obligation)),
+    };
+    // 2.
+    let decision = |thread: Option<Thread>| {
+        let thread = thread.ok_or(ServiceError::NoThread)?;
+        let version = thread.state.version;
+        if versions.as_ref().is_some_and(|list| !list.contains(&version)) {
+            return Err(ServiceError::VersionDiffers { version });
+        }
+        let facts = decide(&thread, &actor, update.clone()).map_err(ServiceError::Refused)?;
+        if facts.is_empty() {
+            return Ok(Step::Keep(Outcome::Unchanged(thread.state)));
+        }
+        let stamp = Stamp {
+            batch_id: obligation.id,
+            now: app.clock.now(),
+            new_id: &|| app.clock.new_id(),
+        };
+        let thread = thread.append(facts, &actor, &stamp);
+        let body = to_json(&thread, "the thread", THREAD_BYTES)?;
+        Ok(Step::Put(body, None, Outcome::Committed(Box::new(thread))))
+    };
+    let ours = |thread: &Thread| {
+        let won = thread.committed(obligation.id).is_some();
+        won.then(|| Outcome::Committed(Box::new(thread.clone())))
+    };
+    // 3.
+    let target = Target {
+        store,
+        clock: app.clock.as_ref(),
+        key: &key,
+        deadline: obligation.write_deadline(),
+    };
+    let swapped = swap(target, Some(current), ours, decision).await;
+    match swapped.result {
+        Ok(Outcome::Committed(thread)) => finish(app, exchange, *thread, obligation).await,
+        Ok(Outcome::Unchanged(state)) => (Ok(state), close(&app, obligation)),
+        // A put whose fate is unknown may still commit: the tick will see.
+        Err(failure) if !swapped.definite => {
+            (Err(failure.into()), nothing())
+        }
+        Err(failure) => (Err(failure.into()), close(&app, obligation)),
+    }
+}
+
+/// Settles a batch that was just committed: before the answer what lists and the log show,
+/// after it what is outdated.
+///
+/// The commit stands whatever happens here; what fails is left to the tick, and so is all of
+/// it when the writer's time is over, since then the tick may be at it already.
+pub(super) async fn finish(
+    app: Rc<App>,
+    exchange: ExchangeId,
+    thread: Thread,
+    obligation: Obligation,
+) -> (Result<ThreadState, ServiceError>, Rest) {
+    // The state as this batch left it, should the thread have moved on since.
+    let state = thread
+        .committed(obligation.id)
+        .map_or_else(|| thread.state.clone(), |batch| batch.after);
+    let settlement = match Settlement::of(&exchange, &thread, obligation.id) {
+        Ok(Some(settlement)) if app.clock.now() <= obligation.write_deadline() => settlement,
+        Ok(_) => return (Ok(state), nothing()),
+        Err(error) => {
+            crate::log::warn("a committed batch is left to the tick", &error);
+            return (Ok(state), nothing());
+        }
+    };
+    let published = settlement.publish(app.store.as_ref()).await;
+    let rest = async move {
+        if settlement.tidy(app.store.as_ref()).await && published {
+            obligation.close(&app).await;
+        }
+    };
+    (Ok(state), rest.boxed_local())
+}
+
+/// Closes the obligation of a mutation that wrote nothing.
+pub(super) fn close(app: &Rc<App>, obligation: Obligation) -> Rest {
+    let app = app.clone();
+    async move { obligation.close(&app).await }.boxed_local()
+}

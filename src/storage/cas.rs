@@ -1,0 +1,162 @@
+//! The one compare-and-swap loop: read, decide, write if nothing changed, else again.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::{Condition, ObjectStore, Put, StoreError, Tag};
+use crate::clock::Clock;
+use crate::domain::time::Timestamp;
+
+/// How often a put is tried before the caller is told to come back.
+const TRIES: u32 = 8;
+/// The longest wait before the second reload; it doubles from there, to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(40);
+const LONGEST_WAIT: Duration = Duration::from_millis(1_500);
+
+/// A document as it was read, with the tag to swap it by.
+#[derive(Debug)]
+pub struct Loaded<D> {
+    /// The document.
+    pub document: D,
+    /// The tag of the bytes it was read from.
+    pub tag: Tag,
+}
+
+/// What a decision wants of the store.
+pub enum Step<T> {
+    /// Write these bytes, with this summary; `T` is the result once they are stored.
+    Put(Vec<u8>, Option<String>, T),
+    /// Nothing needs to be written.
+    Keep(T),
+}
+
+/// Why a swap was not made.
+#[derive(Debug)]
+pub enum Failure<E> {
+    /// The decision refused.
+    Refused(E),
+    /// Too many others write the object, or the deadline has passed.
+    Contended,
+    /// The store failed; what it did is unknown.
+    Store(StoreError),
+}
+
+/// The outcome of a swap.
+pub struct Swapped<T, E> {
+    /// What came of it.
+    pub result: Result<T, Failure<E>>,
+    /// Whether every put that was issued got a definite answer.
+    pub definite: bool,
+}
+
+/// The object to swap, and until when a put of it may start.
+pub struct Target<'a> {
+    /// The bucket.
+    pub store: &'a dyn ObjectStore,
+    /// The clock.
+    pub clock: &'a dyn Clock,
+    /// The object's key.
+    pub key: &'a str,
+    /// No put starts later than this.
+    pub deadline: Timestamp,
+}
+
+/// Reads the document under `key`.
+///
+/// # Errors
+///
+/// The store's, or that the object is not such a document.
+pub async fn load<D: DeserializeOwned>(
+    store: &dyn ObjectStore,
+    key: &str,
+) -> Result<Option<Loaded<D>>, StoreError> {
+    let Some(object) = store.get(key).await? else {
+        return Ok(None);
+    };
+    match serde_json::from_slice(&object.body) {
+        Ok(document) => Ok(Some(Loaded {
+            document,
+            tag: object.tag,
+        })),
+        Err(error) => Err(StoreError::new("parse", key, error)),
+    }
+}
+
+/// Swaps the document under `target.key`, beginning with `current` as the caller read it.
+///
+/// 1. `decide` on the current document.
+/// 2. Put the result under the condition that nothing changed.
+/// 3. After anything but a definite success **reload first**: if `ours` finds this mutation in
+///    the stored document, an unclear put has won; else decide again.
+pub async fn swap<D: DeserializeOwned, T, E>(
+    target: Target<'_>,
+    mut current: Option<Loaded<D>>,
+    ours: impl Fn(&D) -> Option<T>,
+    mut decide: impl FnMut(Option<D>) -> Result<Step<T>, E>,
+) -> Swapped<T, E> {
+    let Target {
+        store,
+        clock,
+        key,
+        deadline,
+    } = target;
+    let mut definite = true;
+    let mut wait = FIRST_WAIT;
+    for attempt in 0..TRIES {
+        // 1.
+        let (document, tag) = match current.take() {
+            Some(loaded) => (Some(loaded.document), Some(loaded.tag)),
+            None => (None, None),
+        };
+        let (body, summary, outcome) = match decide(document) {
+            Ok(Step::Put(body, summary, outcome)) => (body, summary, outcome),
+            Ok(Step::Keep(outcome)) => return Swapped::new(Ok(outcome), definite),
+            Err(refusal) => return Swapped::new(Err(Failure::Refused(refusal)), definite),
+        };
+        // 2.
+        if clock.now() > deadline {
+            break;
+        }
+        let condition = tag.as_ref().map_or(Condition::Absent, Condition::Matches);
+        match store.put(key, body, summary.as_deref(), condition).await {
+            Ok(Put::Stored(_)) => return Swapped::new(Ok(outcome), definite),
+            Ok(Put::ConditionFailed) => {}
+            Err(_) => definite = false,
+        }
+        // 3. The first conflict is looked at without delay: mostly it ends in a refusal.
+        if attempt > 0 || !definite {
+            clock.jitter(wait).await;
+            wait = wait.saturating_mul(2).min(LONGEST_WAIT);
+        }
+        current = match reload(store, clock, key).await {
+            Ok(current) => current,
+            Err(error) => return Swapped::new(Err(Failure::Store(error)), definite),
+        };
+        if let Some(won) = current.as_ref().and_then(|loaded| ours(&loaded.document)) {
+            return Swapped::new(Ok(won), definite);
+        }
+    }
+    Swapped::new(Err(Failure::Contended), definite)
+}
+
+/// Reads again, and once more if the read itself fails: without it nothing can be decided.
+async fn reload<D: DeserializeOwned>(
+    store: &dyn ObjectStore,
+    clock: &dyn Clock,
+    key: &str,
+) -> Result<Option<Loaded<D>>, StoreError> {
+    match load(store, key).await {
+        Ok(current) => Ok(current),
+        Err(_) => {
+            clock.jitter(LONGEST_WAIT).await;
+            load(store, key).await
+        }
+    }
+}
+
+impl<T, E> Swapped<T, E> {
+    fn new(result: Result<T, Failure<E>>, definite: bool) -> Self {
+        Self { result, definite }
+    }
+}

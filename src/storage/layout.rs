@@ -1,0 +1,170 @@
+//! The key layout: where every object of the bucket lies.
+//!
+//! `events/` and `executors/` are the published layout that other tools read; the rest is this
+//! server's own.
+
+use uuid::Uuid;
+
+use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::key::KeyHash;
+use crate::domain::status::Status;
+use crate::domain::time::Timestamp;
+
+/// All obligations, in the order in which they are due.
+pub const DUE: &str = "due/";
+
+/// The log of one exchange.
+pub fn events(exchange: &ExchangeId) -> String {
+    format!("events/exchange={exchange}/")
+}
+
+/// The log object of one batch: one line per event, under the UTC date of its events.
+pub fn event_batch(exchange: &ExchangeId, ts: Timestamp, batch: Uuid) -> String {
+    let (year, month, day) = ts.date();
+    format!("events/exchange={exchange}/{year:04}/{month:02}/{day:02}/{batch}.jsonl")
+}
+
+/// All executors of an exchange.
+pub fn executors(exchange: &ExchangeId) -> String {
+    format!("executors/exchange={exchange}/")
+}
+
+/// An executor's record.
+pub fn executor(exchange: &ExchangeId, id: &ExecutorId) -> String {
+    format!("executors/exchange={exchange}/{id}.json")
+}
+
+/// Whose key it is.
+pub fn key(exchange: &ExchangeId, hash: &KeyHash) -> String {
+    format!("keys/exchange={exchange}/{}.json", hash.as_str())
+}
+
+/// A thread document.
+pub fn thread(exchange: &ExchangeId, reference: &Ref) -> String {
+    format!("threads/exchange={exchange}/{reference}.json")
+}
+
+/// An obligation that is due at `at`.
+pub fn due(at: Timestamp, id: Uuid) -> String {
+    format!("due/{:013}-{id}.json", at.millis())
+}
+
+/// When the obligation under `key` is due; `None` for a key that is none.
+pub fn due_at(key: &str) -> Option<Timestamp> {
+    let millis = key.strip_prefix(DUE)?.get(..13)?;
+    Some(Timestamp::from_millis(millis.parse().ok()?))
+}
+
+/// How far a bucket of another MESS server has been taken over.
+pub fn derived(exchange: &ExchangeId) -> String {
+    format!("derived/exchange={exchange}.json")
+}
+
+/// The events of foreign threads, sorted by thread while a bucket is taken over.
+pub fn derived_threads(exchange: &ExchangeId) -> String {
+    format!("derived/exchange={exchange}/")
+}
+
+/// What stretch `part` of the log says of one thread.
+pub fn derived_part(exchange: &ExchangeId, reference: &Ref, part: u64) -> String {
+    format!("derived/exchange={exchange}/{reference}/{part:012}.jsonl")
+}
+
+/// The thread whose part lies under `key`.
+pub fn derived_ref(exchange: &ExchangeId, key: &str) -> Option<Ref> {
+    let rest = key.strip_prefix(&derived_threads(exchange))?;
+    Ref::parse(rest.split_once('/')?.0).ok()
+}
+
+/// The list index of all threads, or of those with one status; newest change first.
+pub fn index(exchange: &ExchangeId, status: Option<Status>) -> String {
+    match status {
+        None => format!("index/exchange={exchange}/all/"),
+        Some(status) => format!("index/exchange={exchange}/status={status}/"),
+    }
+}
+
+/// The entry of one version of a thread in an index.
+///
+/// Statuses that end a thread, and the index of all, have a folder a day: they grow for ever,
+/// and a file system lists a folder only as a whole.
+pub fn index_entry(
+    exchange: &ExchangeId,
+    status: Option<Status>,
+    updated_at: Timestamp,
+    reference: &Ref,
+) -> String {
+    let list = index(exchange, status);
+    let time = Timestamp::MAX.since(updated_at);
+    let days = status.is_none_or(Status::is_terminal);
+    if days {
+        let (year, month, day) = updated_at.date();
+        let date = i64::from(year) * 10_000 + i64::from(month) * 100 + i64::from(day);
+        let rest = 99_999_999_i64.saturating_sub(date);
+        format!("{list}{rest:08}/{time:013}-{reference}")
+    } else {
+        format!("{list}{time:013}-{reference}")
+    }
+}
+
+/// When the thread of an index entry last changed, and which thread it is.
+pub fn index_position(key: &str) -> Option<(Timestamp, Ref)> {
+    let (_, name) = key.rsplit_once('/')?;
+    let (time, reference) = name.split_once('-')?;
+    let updated_at = Timestamp::MAX.plus_millis(time.parse::<i64>().ok()?.checked_neg()?);
+    Some((updated_at, Ref::parse(reference).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home() -> ExchangeId {
+        ExchangeId::parse("home", "").unwrap()
+    }
+
+    #[test]
+    fn the_published_keys() {
+        let ts = Timestamp::parse("2025-02-01T23:59:59.999Z").unwrap();
+        let phone = ExecutorId::parse("phone", "").unwrap();
+        assert_eq!(
+            event_batch(&home(), ts, Uuid::nil()),
+            "events/exchange=home/2025/02/01/00000000-0000-0000-0000-000000000000.jsonl"
+        );
+        assert_eq!(executor(&home(), &phone), "executors/exchange=home/phone.json");
+    }
+
+    #[test]
+    fn newer_changes_come_first_in_an_index() {
+        let reference = Ref::parse("2025-02-01-XY1Z").unwrap();
+        let moments = [
+            "2025-02-01T00:00:00Z",
+            "2025-02-01T23:59:59.999Z",
+            "2025-02-02T00:00:00Z",
+            "2025-12-31T23:59:59Z",
+            "2026-01-01T00:00:00Z",
+        ];
+        for status in [None, Some(Status::Pending), Some(Status::Completed)] {
+            let keys: Vec<_> = moments
+                .iter()
+                .map(|text| Timestamp::parse(text).unwrap())
+                .map(|ts| index_entry(&home(), status, ts, &reference))
+                .collect();
+            assert!(keys.is_sorted_by(|a, b| a > b), "{keys:?}");
+            for (key, text) in keys.iter().zip(moments) {
+                let position = (Timestamp::parse(text).unwrap(), reference.clone());
+                assert_eq!(index_position(key), Some(position));
+            }
+            assert!(keys.iter().all(|key| key.starts_with(&index(&home(), status))));
+        }
+    }
+
+    #[test]
+    fn due_keys_sort_by_time_and_tell_it() {
+        let early = due(Timestamp::from_millis(999), Uuid::max());
+        let late = due(Timestamp::from_millis(1_000), Uuid::nil());
+        assert!(early < late);
+        assert_eq!(due_at(&late), Some(Timestamp::from_millis(1_000)));
+        assert_eq!(due_at("due/x"), None);
+    }
+}

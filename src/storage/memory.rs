@@ -1,0 +1,358 @@
+//! A bucket in memory for tests: it counts operations, fails on demand, and can hold an
+//! operation until it is told to go on.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use async_trait::async_trait;
+use futures::channel::oneshot;
+use sha2::{Digest as _, Sha256};
+
+use super::{Condition, List, Object, ObjectStore, Page, Put, Row, StoreError, Tag};
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// `get`
+    Get,
+    /// `put`
+    Put,
+    /// `delete`
+    Delete,
+    /// `list`
+    List,
+}
+
+/// Whether something strikes before an operation takes effect or after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The operation has no effect yet (or, for a fault, never).
+    Before,
+    /// The operation has had its effect, but its answer is not out.
+    After,
+}
+
+/// Which operation a fault or a hold strikes: the `nth` (from 0) with this verb and prefix.
+#[derive(Clone, Debug)]
+struct Strike {
+    verb: Verb,
+    prefix: String,
+    left: usize,
+    moment: Moment,
+    /// It goes on striking after the first time.
+    lasting: bool,
+}
+
+enum Effect {
+    Fail,
+    Hold(RefCell<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>),
+}
+
+/// An operation that is held.
+pub struct Held {
+    reached: oneshot::Receiver<()>,
+    go_on: Option<oneshot::Sender<()>>,
+}
+
+impl Held {
+    /// Whether the operation has come to where it is held.
+    pub fn is_reached(&mut self) -> bool {
+        matches!(self.reached.try_recv(), Ok(Some(())))
+    }
+
+    /// Lets the operation go on.
+    pub fn release(&mut self) {
+        if let Some(go_on) = self.go_on.take() {
+            let _ = go_on.send(());
+        }
+    }
+}
+
+struct Stored {
+    body: Vec<u8>,
+    tag: Tag,
+    summary: Option<String>,
+}
+
+/// The bucket. Clones share it.
+#[derive(Clone)]
+pub struct Memory {
+    shared: Rc<Shared>,
+    lists_summaries: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    objects: RefCell<BTreeMap<String, Stored>>,
+    operations: RefCell<Vec<(Verb, String)>>,
+    strikes: RefCell<Vec<(Strike, Effect)>>,
+}
+
+impl Memory {
+    /// A bucket that lists summaries and tags, as R2 does.
+    pub fn like_r2() -> Self {
+        Self {
+            shared: Rc::default(),
+            lists_summaries: true,
+        }
+    }
+
+    /// A bucket that lists no summaries, as S3 does.
+    pub fn like_s3() -> Self {
+        Self {
+            lists_summaries: false,
+            ..Self::like_r2()
+        }
+    }
+
+    /// Makes the `nth` (from 0) operation with this verb on a key with this prefix fail.
+    pub fn fail(&self, verb: Verb, prefix: &str, nth: usize, moment: Moment) {
+        self.strike(verb, prefix, nth, moment, false, Effect::Fail);
+    }
+
+    /// Makes every operation with this verb on a key with this prefix fail, until [`Self::heal`].
+    pub fn fail_always(&self, verb: Verb, prefix: &str, moment: Moment) {
+        self.strike(verb, prefix, 0, moment, true, Effect::Fail);
+    }
+
+    /// Forgets all faults.
+    pub fn heal(&self) {
+        self.shared.strikes.borrow_mut().clear();
+    }
+
+    /// Holds the `nth` (from 0) operation with this verb on a key with this prefix.
+    pub fn hold(&self, verb: Verb, prefix: &str, nth: usize, moment: Moment) -> Held {
+        let (reached_in, reached) = oneshot::channel();
+        let (go_on, go_on_out) = oneshot::channel();
+        let effect = Effect::Hold(RefCell::new(Some((reached_in, go_on_out))));
+        self.strike(verb, prefix, nth, moment, false, effect);
+        Held {
+            reached,
+            go_on: Some(go_on),
+        }
+    }
+
+    /// The operations since the last call, in order.
+    pub fn take_operations(&self) -> Vec<(Verb, String)> {
+        self.shared.operations.take()
+    }
+
+    /// The keys that begin with `prefix`.
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        let objects = self.shared.objects.borrow();
+        objects
+            .keys()
+            .filter(|key| key.starts_with(prefix))
+            .cloned()
+            .collect()
+    }
+
+    /// The text of an object that must be there.
+    pub fn text(&self, key: &str) -> String {
+        let objects = self.shared.objects.borrow();
+        String::from_utf8(objects[key].body.clone()).unwrap()
+    }
+
+    /// Puts an object past all faults and counts.
+    pub fn plant(&self, key: &str, body: &str) {
+        self.write(key, body.as_bytes().to_vec(), None);
+    }
+
+    fn strike(
+        &self,
+        verb: Verb,
+        prefix: &str,
+        left: usize,
+        moment: Moment,
+        lasting: bool,
+        effect: Effect,
+    ) {
+        let strike = Strike {
+            verb,
+            prefix: prefix.to_owned(),
+            left,
+            moment,
+            lasting,
+        };
+        self.shared.strikes.borrow_mut().push((strike, effect));
+    }
+
+    fn write(&self, key: &str, body: Vec<u8>, summary: Option<&str>) -> Tag {
+        let tag = Tag(format!("{:x}", Sha256::digest(&body)));
+        let stored = Stored {
+            body,
+            tag: tag.clone(),
+            summary: summary.map(str::to_owned),
+        };
+        let mut objects = self.shared.objects.borrow_mut();
+        objects.insert(key.to_owned(), stored);
+        tag
+    }
+
+    /// Begins an operation: gives way to others, counts it, and finds what strikes it.
+    async fn begin(&self, verb: Verb, key: &str) -> Result<Option<Effect>, StoreError> {
+        give_way().await;
+        let mut operations = self.shared.operations.borrow_mut();
+        operations.push((verb, key.to_owned()));
+        drop(operations);
+        match self.struck(verb, key) {
+            Some((Moment::Before, effect)) => {
+                suffer(effect, verb, key).await?;
+                Ok(None)
+            }
+            Some((Moment::After, effect)) => Ok(Some(effect)),
+            None => Ok(None),
+        }
+    }
+
+    fn struck(&self, verb: Verb, key: &str) -> Option<(Moment, Effect)> {
+        let mut strikes = self.shared.strikes.borrow_mut();
+        let mut found = None;
+        for (at, (strike, _)) in strikes.iter_mut().enumerate() {
+            if strike.verb == verb && key.starts_with(&strike.prefix) {
+                if strike.left == 0 && found.is_none() {
+                    found = Some(at);
+                } else {
+                    strike.left = strike.left.saturating_sub(1);
+                }
+            }
+        }
+        let at = found?;
+        let moment = strikes[at].0.moment;
+        if strikes[at].0.lasting {
+            Some((moment, Effect::Fail))
+        } else {
+            Some((moment, strikes.remove(at).1))
+        }
+    }
+}
+
+async fn suffer(effect: Effect, verb: Verb, key: &str) -> Result<(), StoreError> {
+    match effect {
+        Effect::Fail => {
+            let operation = match verb {
+                Verb::Get => "get",
+                Verb::Put => "put",
+                Verb::Delete => "delete",
+                Verb::List => "list",
+            };
+            Err(StoreError::new(operation, key, "injected fault"))
+        }
+        Effect::Hold(hold) => {
+            let taken = hold.borrow_mut().take();
+            if let Some((reached, go_on)) = taken {
+                let _ = reached.send(());
+                // Dropping the handle instead of releasing it leaves the operation held for
+                // ever, like a writer that died.
+                if go_on.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Lets every other task have a turn, as a real operation would.
+async fn give_way() {
+    let mut waited = false;
+    std::future::poll_fn(|context| {
+        if waited {
+            return std::task::Poll::Ready(());
+        }
+        waited = true;
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
+#[async_trait(?Send)]
+impl ObjectStore for Memory {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        let after = self.begin(Verb::Get, key).await?;
+        let object = self.shared.objects.borrow().get(key).map(|stored| Object {
+            body: stored.body.clone(),
+            tag: stored.tag.clone(),
+        });
+        if let Some(effect) = after {
+            suffer(effect, Verb::Get, key).await?;
+        }
+        Ok(object)
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        body: Vec<u8>,
+        summary: Option<&str>,
+        condition: Condition<'_>,
+    ) -> Result<Put, StoreError> {
+        let after = self.begin(Verb::Put, key).await?;
+        let holds = {
+            let objects = self.shared.objects.borrow();
+            match condition {
+                Condition::Always => true,
+                Condition::Absent => !objects.contains_key(key),
+                Condition::Matches(tag) => {
+                    objects.get(key).is_some_and(|stored| stored.tag == *tag)
+                }
+            }
+        };
+        let outcome = if holds {
+            Put::Stored(self.write(key, body, summary))
+        } else {
+            Put::ConditionFailed
+        };
+        if let Some(effect) = after {
+            suffer(effect, Verb::Put, key).await?;
+        }
+        Ok(outcome)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let after = self.begin(Verb::Delete, key).await?;
+        self.shared.objects.borrow_mut().remove(key);
+        if let Some(effect) = after {
+            suffer(effect, Verb::Delete, key).await?;
+        }
+        Ok(())
+    }
+
+    async fn list(&self, query: List<'_>) -> Result<Page, StoreError> {
+        let after = self.begin(Verb::List, query.prefix).await?;
+        let limit = if query.summaries {
+            query.limit.min(100)
+        } else {
+            query.limit
+        };
+        let page = {
+            let objects = self.shared.objects.borrow();
+            let mut rows: Vec<_> = objects
+                .range(query.prefix.to_owned()..)
+                .take_while(|(key, _)| key.starts_with(query.prefix))
+                .filter(|(key, _)| query.after.is_none_or(|after| key.as_str() > after))
+                .take(limit + 1)
+                .map(|(key, stored)| Row {
+                    key: key.clone(),
+                    tag: Some(stored.tag.clone()),
+                    summary: (self.lists_summaries && query.summaries)
+                        .then(|| stored.summary.clone())
+                        .flatten(),
+                })
+                .collect();
+            let more = rows.len() > limit;
+            rows.truncate(limit);
+            Page { rows, more }
+        };
+        if let Some(effect) = after {
+            suffer(effect, Verb::List, query.prefix).await?;
+        }
+        Ok(page)
+    }
+}

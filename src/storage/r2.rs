@@ -1,0 +1,156 @@
+//! Cloudflare R2 through the Worker's binding.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use worker::{Bucket, Conditional, Include};
+
+use super::{Condition, List, Object, ObjectStore, Page, Put, Row, StoreError, Tag};
+
+/// The custom metadata under which a summary lies.
+const SUMMARY: &str = "summary";
+
+/// Longest summary kept as metadata. R2 allows 8,192 bytes in all, and counts two for every
+/// UTF-16 unit as soon as one character is beyond Latin-1.
+const SUMMARY_BYTES: usize = 8_000;
+
+/// R2 lists at most so many rows at once when it lists their metadata.
+const SUMMARY_PAGE: usize = 100;
+
+/// An R2 bucket.
+pub struct R2 {
+    bucket: Bucket,
+}
+
+impl R2 {
+    /// The bucket behind a binding.
+    pub fn new(bucket: Bucket) -> Self {
+        Self { bucket }
+    }
+}
+
+#[async_trait(?Send)]
+impl ObjectStore for R2 {
+    fn kind(&self) -> &'static str {
+        "r2"
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        let failed = |error: worker::Error| StoreError::new("get", key, error);
+        let Some(object) = self.bucket.get(key).execute().await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let tag = Tag(object.etag());
+        match object.body() {
+            Some(body) => {
+                let body = body.bytes().await.map_err(failed)?;
+                Ok(Some(Object { body, tag }))
+            }
+            None => Err(StoreError::new("get", key, "an object without a body")),
+        }
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        body: Vec<u8>,
+        summary: Option<&str>,
+        condition: Condition<'_>,
+    ) -> Result<Put, StoreError> {
+        let mut put = self.bucket.put(key, body);
+        if let Some(summary) = summary.filter(|text| metadata_bytes(text) <= SUMMARY_BYTES) {
+            let metadata = HashMap::from([(SUMMARY.to_owned(), summary.to_owned())]);
+            put = put.custom_metadata(metadata);
+        }
+        put = match condition {
+            Condition::Absent => put.only_if(Conditional {
+                etag_does_not_match: Some("*".to_owned()),
+                ..no_condition()
+            }),
+            Condition::Matches(tag) => put.only_if(Conditional {
+                etag_matches: Some(tag.0.clone()),
+                ..no_condition()
+            }),
+            Condition::Always => put,
+        };
+        match put.execute().await {
+            Ok(Some(object)) => Ok(Put::Stored(Tag(object.etag()))),
+            Ok(None) => Ok(Put::ConditionFailed),
+            Err(error) => Err(StoreError::new("put", key, error)),
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.bucket
+            .delete(key)
+            .await
+            .map_err(|error| StoreError::new("delete", key, error))
+    }
+
+    async fn list(&self, query: List<'_>) -> Result<Page, StoreError> {
+        let failed = |error: worker::Error| StoreError::new("list", query.prefix, error);
+        let most = if query.summaries { SUMMARY_PAGE } else { 1_000 };
+        let limit = u32::try_from(query.limit.clamp(1, most)).unwrap_or(1);
+        let mut list = self.bucket.list().prefix(query.prefix).limit(limit);
+        if let Some(after) = query.after {
+            list = list.start_after(after);
+        }
+        if query.summaries {
+            list = list.include(vec![Include::CustomMetadata]);
+        }
+        let objects = list.execute().await.map_err(failed)?;
+        let row = |object: worker::Object| -> Result<Row, StoreError> {
+            let summary = if query.summaries {
+                object.custom_metadata().map_err(failed)?.remove(SUMMARY)
+            } else {
+                None
+            };
+            Ok(Row {
+                key: object.key(),
+                tag: Some(Tag(object.etag())),
+                summary,
+            })
+        };
+        Ok(Page {
+            more: objects.truncated(),
+            rows: objects
+                .objects()
+                .into_iter()
+                .map(row)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// A [`Conditional`] that asks for nothing (the type has no `Default`).
+fn no_condition() -> Conditional {
+    Conditional {
+        etag_matches: None,
+        etag_does_not_match: None,
+        uploaded_before: None,
+        uploaded_after: None,
+    }
+}
+
+/// How many bytes of metadata R2 counts for `text`.
+fn metadata_bytes(text: &str) -> usize {
+    let units = text.encode_utf16().count();
+    if text.chars().all(|c| c <= '\u{ff}') {
+        units
+    } else {
+        units.saturating_mul(2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_counted_as_r2_counts_it() {
+        assert_eq!(metadata_bytes("abc"), 3);
+        assert_eq!(metadata_bytes("é"), 1);
+        assert_eq!(metadata_bytes("ab✓"), 6);
+        assert_eq!(metadata_bytes("🚪"), 4);
+    }
+}

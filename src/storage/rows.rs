@@ -1,0 +1,90 @@
+//! Lists whose rows carry a summary, from backends that list it and from those that do not.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::{List, ObjectStore, Row, StoreError, Tag};
+
+/// Bytes of summaries that an isolate keeps; when they are exceeded it begins anew.
+const KEPT_BYTES: usize = 8 * 1024 * 1024;
+/// How many bodies are fetched at once.
+const PARALLEL: usize = 6;
+
+/// Summaries that this isolate has fetched because the backend does not list them.
+#[derive(Default)]
+pub struct SummaryCache {
+    kept: RefCell<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    by_key: HashMap<String, (Tag, String)>,
+    bytes: usize,
+}
+
+impl SummaryCache {
+    fn find(&self, row: &Row) -> Option<String> {
+        let kept = self.kept.borrow();
+        let (tag, summary) = kept.by_key.get(&row.key)?;
+        (row.tag.as_ref() == Some(tag)).then(|| summary.clone())
+    }
+
+    fn keep(&self, key: &str, tag: Tag, summary: &str) {
+        let mut kept = self.kept.borrow_mut();
+        let size = key.len().saturating_add(summary.len());
+        if kept.bytes.saturating_add(size) > KEPT_BYTES {
+            *kept = Kept::default();
+        }
+        kept.bytes = kept.bytes.saturating_add(size);
+        kept.by_key.insert(key.to_owned(), (tag, summary.to_owned()));
+    }
+}
+
+/// A page of keys with their summaries.
+pub struct SummaryPage {
+    /// Key and summary of each row; a row that vanished meanwhile has none.
+    pub rows: Vec<(String, Option<String>)>,
+    /// Whether more keys follow.
+    pub more: bool,
+}
+
+/// Lists `limit` keys with their summaries; `summarize` makes one from a body.
+///
+/// The operations are one list, and one get for each row whose summary the backend did not
+/// list and this isolate does not hold at that tag.
+pub async fn list_summaries(
+    store: &dyn ObjectStore,
+    cache: &SummaryCache,
+    query: List<'_>,
+    summarize: impl Fn(&[u8]) -> Option<String>,
+) -> Result<SummaryPage, StoreError> {
+    let query = List {
+        summaries: true,
+        ..query
+    };
+    let page = store.list(query).await?;
+    let summarize = &summarize;
+    let rows = stream::iter(page.rows)
+        .map(async |mut row: Row| -> Result<_, StoreError> {
+            if let Some(summary) = row.summary.take().or_else(|| cache.find(&row)) {
+                return Ok((row.key, Some(summary)));
+            }
+            let Some(object) = store.get(&row.key).await? else {
+                return Ok((row.key, None));
+            };
+            let summary = summarize(&object.body);
+            if let Some(summary) = &summary {
+                cache.keep(&row.key, object.tag, summary);
+            }
+            Ok((row.key, summary))
+        })
+        .buffered(PARALLEL)
+        .try_collect()
+        .await?;
+    Ok(SummaryPage {
+        rows,
+        more: page.more,
+    })
+}
