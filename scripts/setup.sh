@@ -41,7 +41,8 @@ finish_all() {
 
 npm_is_current() { cmp -s package-lock.json node_modules/.mess-lock; }
 install_npm() {
-  npm ci --no-audit --no-fund
+  # Not `npm ci`: it fails when a mirror lacks the binaries of some other platform.
+  npm install --no-save --no-audit --no-fund
   cp package-lock.json node_modules/.mess-lock
 }
 

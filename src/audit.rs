@@ -1,0 +1,328 @@
+//! The auditor: reads a whole bucket at rest and holds its parts against each other.
+//!
+//! What it must find true, exchange by exchange:
+//!
+//! 1. a thread's state is what its events fold into, and its batches' times rise;
+//! 2. every event of a thread is in the log exactly once and says the same there, and the log
+//!    holds no event of a thread that the thread does not know;
+//! 3. a thread is in the index of all and in that of its status, once each, and nowhere else;
+//! 4. every executor that registered here has its key and its event, every key an executor;
+//! 5. nothing is owed for longer than an hour, and nothing is overdue.
+//!
+//! While the server is at work some of it is not so for moments: let it come to rest first.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::domain::event::Event;
+use crate::domain::executor::Executor;
+use crate::domain::ids::{ExchangeId, Ref};
+use crate::domain::thread::{Thread, fold};
+use crate::domain::time::Timestamp;
+use crate::service::obligations::{LAST_LOOK, Obligation, Subject};
+use crate::service::register::KeyRecord;
+use crate::service::settle::entries;
+use crate::storage::{List, ObjectStore, StoreError, layout};
+
+/// Milliseconds by which an obligation may be overdue: the tick comes once a minute.
+const TICK_LATE: i64 = 150_000;
+
+/// What the auditor found.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// What is wrong, a sentence each.
+    pub problems: Vec<String>,
+    /// Threads that were read.
+    pub threads: usize,
+    /// Lines of the log that were read.
+    pub events: usize,
+    /// Executors that were read.
+    pub executors: usize,
+    /// Obligations that are open.
+    pub obligations: usize,
+}
+
+/// Everything of one exchange, as it lies in the bucket.
+#[derive(Default)]
+struct Objects {
+    threads: Vec<(String, Thread)>,
+    log: HashMap<Uuid, Vec<(String, Value)>>,
+    index: BTreeMap<String, String>,
+    executors: HashMap<String, Executor>,
+    keys: BTreeMap<String, KeyRecord>,
+    obligations: Vec<Obligation>,
+    derived: Option<Value>,
+}
+
+/// Audits the bucket as of `now`.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn audit(store: &dyn ObjectStore, now: Timestamp) -> Result<Report, StoreError> {
+    let mut report = Report::default();
+    let mut exchanges: BTreeMap<String, Objects> = BTreeMap::new();
+    let mut after: Option<String> = None;
+    loop {
+        let query = List {
+            prefix: "",
+            after: after.as_deref(),
+            limit: 1_000,
+            summaries: false,
+        };
+        let page = store.list(query).await?;
+        for row in &page.rows {
+            if let Some(object) = store.get(&row.key).await? {
+                let text = String::from_utf8_lossy(&object.body);
+                sort_in(&mut exchanges, &mut report, &row.key, &text, now);
+            }
+        }
+        after = page.rows.last().map(|row| row.key.clone()).or(after);
+        if !page.more {
+            break;
+        }
+    }
+    for (name, objects) in exchanges {
+        match ExchangeId::parse(&name, "exchange") {
+            Ok(exchange) => check(&exchange, objects, &mut report, now),
+            Err(_) => report.problems.push(format!("{name} is no exchange id")),
+        }
+    }
+    Ok(report)
+}
+
+fn exchange_of(key: &str) -> Option<&str> {
+    let rest = key.split_once("exchange=")?.1;
+    let end = rest.find(['/', '.']).unwrap_or(rest.len());
+    rest.get(..end)
+}
+
+fn sort_in(
+    exchanges: &mut BTreeMap<String, Objects>,
+    report: &mut Report,
+    key: &str,
+    text: &str,
+    now: Timestamp,
+) {
+    let kind = key.split('/').next().unwrap_or_default();
+    let mut unreadable = |what: &str| report.problems.push(format!("{key} is not {what}"));
+    if kind == "due" {
+        let Ok(obligation) = serde_json::from_str::<Obligation>(text) else {
+            return unreadable("an obligation");
+        };
+        let overdue = layout::due_at(key).is_none_or(|at| now.since(at) > TICK_LATE);
+        if overdue {
+            unreadable("seen to: it is overdue");
+        }
+        let exchange = match &obligation.subject {
+            Subject::Thread { exchange_id, .. }
+            | Subject::Registration { exchange_id, .. }
+            | Subject::Derivation { exchange_id } => exchange_id.as_str().to_owned(),
+        };
+        let objects = exchanges.entry(exchange).or_default();
+        objects.obligations.push(obligation);
+        return;
+    }
+    let Some(exchange) = exchange_of(key) else {
+        return unreadable("of any exchange");
+    };
+    let objects = exchanges.entry(exchange.to_owned()).or_default();
+    match kind {
+        "threads" => match serde_json::from_str(text) {
+            Ok(thread) => objects.threads.push((key.to_owned(), thread)),
+            Err(error) => unreadable(&format!("a thread: {error}")),
+        },
+        "events" => {
+            for line in text.lines() {
+                let value = serde_json::from_str::<Value>(line).unwrap_or_default();
+                let id = value.get("event_id").and_then(Value::as_str);
+                match id.and_then(|id| Uuid::parse_str(id).ok()) {
+                    Some(id) => objects.log.entry(id).or_default().push((key.to_owned(), value)),
+                    None => unreadable("a list of events"),
+                }
+            }
+        }
+        "index" => {
+            objects.index.insert(key.to_owned(), text.to_owned());
+        }
+        "executors" => match serde_json::from_str(text) {
+            Ok(executor) => {
+                objects.executors.insert(key.to_owned(), executor);
+            }
+            Err(error) => unreadable(&format!("an executor: {error}")),
+        },
+        "keys" => match serde_json::from_str(text) {
+            Ok(record) => {
+                objects.keys.insert(key.to_owned(), record);
+            }
+            Err(error) => unreadable(&format!("a key: {error}")),
+        },
+        "derived" if key.ends_with(".json") => {
+            objects.derived = serde_json::from_str(text).ok();
+        }
+        "derived" => {}
+        _ => unreadable("of the layout"),
+    }
+}
+
+fn check(exchange: &ExchangeId, objects: Objects, report: &mut Report, now: Timestamp) {
+    let derived = objects.derived.as_ref().and_then(|value| value.get("phase"));
+    if derived.and_then(Value::as_str) != Some("complete") {
+        let what = format!("{exchange} is not taken over");
+        report.problems.push(what);
+        return;
+    }
+    report.threads += objects.threads.len();
+    report.executors += objects.executors.len();
+    report.obligations += objects.obligations.len();
+    report.events += objects.log.values().map(Vec::len).sum::<usize>();
+    let mut problems = Vec::new();
+    check_threads(exchange, &objects, &mut problems);
+    check_log(exchange, &objects, &mut problems);
+    check_index(exchange, &objects, &mut problems);
+    check_executors(exchange, &objects, &mut problems, now);
+    check_obligations(&objects, &mut problems, now);
+    report.problems.append(&mut problems);
+}
+
+/// 1.
+fn check_threads(exchange: &ExchangeId, objects: &Objects, problems: &mut Vec<String>) {
+    for (key, thread) in &objects.threads {
+        let reference = &thread.state.reference;
+        if *key != layout::thread(exchange, reference) {
+            problems.push(format!("{key} holds {reference}"));
+        }
+        if fold(reference, &thread.events).as_ref() != Some(&thread.state) {
+            problems.push(format!("{key} is not what its events fold into"));
+        }
+        for pair in thread.events.windows(2) {
+            let [earlier, later] = pair else { continue };
+            // Another server's batches may share a moment; ours are later than all before.
+            let falls = earlier.ts > later.ts;
+            if falls || (earlier.batch_id == later.batch_id && earlier.ts != later.ts) {
+                problems.push(format!("{key}: the times of its batches do not rise"));
+            }
+        }
+    }
+}
+
+/// 2.
+fn check_log(exchange: &ExchangeId, objects: &Objects, problems: &mut Vec<String>) {
+    let mut known = BTreeSet::new();
+    for (key, thread) in &objects.threads {
+        for event in &thread.events {
+            known.insert(event.event_id);
+            match objects.log.get(&event.event_id).map(Vec::as_slice) {
+                Some([(_, line)]) if says(line, exchange, &thread.state.reference, event) => {}
+                Some([(at, _)]) => problems.push(format!("{at} and {key} differ on an event")),
+                Some(_) => problems.push(format!("{} is in the log twice", event.event_id)),
+                None => problems.push(format!("{} of {key} is not in the log", event.event_id)),
+            }
+        }
+    }
+    for (id, lines) in &objects.log {
+        for (key, line) in lines {
+            let of_thread = line.get("thread_ref").is_some_and(|value| !value.is_null());
+            if of_thread && !known.contains(id) {
+                problems.push(format!("{key} holds an event that its thread does not know"));
+            }
+        }
+    }
+}
+
+/// Whether a line of the log says what the thread says of the event.
+fn says(line: &Value, exchange: &ExchangeId, reference: &Ref, event: &Event) -> bool {
+    let mut line = line.clone();
+    let Some(fields) = line.as_object_mut() else {
+        return false;
+    };
+    let place = (
+        fields.remove("exchange_id"),
+        fields.remove("thread_ref"),
+        fields.insert("batch_id".to_owned(), event.batch_id.to_string().into()),
+    );
+    let named = (
+        Some(Value::from(exchange.as_str())),
+        Some(Value::from(reference.as_str())),
+        None,
+    );
+    place == named && serde_json::from_value::<Event>(line).is_ok_and(|said| said == *event)
+}
+
+/// 3.
+fn check_index(exchange: &ExchangeId, objects: &Objects, problems: &mut Vec<String>) {
+    let mut expected = BTreeMap::new();
+    for (_, thread) in &objects.threads {
+        let summary = serde_json::to_string(&thread.state).unwrap_or_default();
+        for entry in entries(exchange, &thread.state) {
+            expected.insert(entry, summary.clone());
+        }
+    }
+    for (key, summary) in &expected {
+        match objects.index.get(key) {
+            None => problems.push(format!("{key} is missing")),
+            Some(body) if body != summary => problems.push(format!("{key} is out of date")),
+            Some(_) => {}
+        }
+    }
+    for key in objects.index.keys() {
+        if !expected.contains_key(key) {
+            problems.push(format!("{key} should not be there"));
+        }
+    }
+}
+
+/// 4.
+fn check_executors(
+    exchange: &ExchangeId,
+    objects: &Objects,
+    problems: &mut Vec<String>,
+    now: Timestamp,
+) {
+    let mut keys = BTreeSet::new();
+    for (key, executor) in &objects.executors {
+        if *key != layout::executor(exchange, &executor.id) {
+            problems.push(format!("{key} holds {}", executor.id));
+        }
+        let older = executor.older_key();
+        let hash = executor.registration.as_ref().map(|it| &it.key_hash).or(older.as_ref());
+        if let Some(hash) = hash {
+            let at = layout::key(exchange, hash);
+            match objects.keys.get(&at) {
+                Some(record) if record.executor_id == executor.id => {}
+                Some(_) => problems.push(format!("{at} is not the key of {}", executor.id)),
+                None => problems.push(format!("{key} has no key")),
+            }
+            keys.insert(at);
+        }
+        let events = objects.log.values().flatten().filter(|(_, line)| {
+            line.get("event_type").and_then(Value::as_str) == Some("executor_registered")
+                && line.get("actor_id").and_then(Value::as_str) == Some(executor.id.as_str())
+        });
+        if events.count() != 1 {
+            problems.push(format!("{key} is not registered exactly once in the log"));
+        }
+    }
+    for key in objects.keys.keys().filter(|key| !keys.contains(*key)) {
+        let owed = objects.obligations.iter().any(|owed| {
+            let age = now.since(owed.opened_at);
+            matches!(&owed.subject, Subject::Registration { exchange_id, key_hash, .. }
+                if layout::key(exchange_id, key_hash) == *key && age < LAST_LOOK)
+        });
+        if !owed {
+            problems.push(format!("{key} is nobody's key"));
+        }
+    }
+}
+
+/// 5.
+fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timestamp) {
+    for obligation in &objects.obligations {
+        if now.since(obligation.opened_at) > LAST_LOOK.saturating_add(TICK_LATE) {
+            problems.push(format!("the obligation {} is older than an hour", obligation.id));
+        }
+    }
+}

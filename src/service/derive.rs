@@ -397,10 +397,6 @@ fn read_line(key: &str, line: &str) -> Line {
             None => fields.get("event_id").cloned().unwrap_or_default(),
         };
         fields.insert("batch_id".to_owned(), batch);
-        let actor = fields.get("actor_id").cloned().unwrap_or_default();
-        if let Some(payload) = fields.get_mut("payload").and_then(Value::as_object_mut) {
-            payload.entry("requestor_id").or_insert(actor);
-        }
     }
     match serde_json::from_value::<Event>(value) {
         Ok(event) => Line::Event(reference, Box::new(event)),

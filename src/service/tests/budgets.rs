@@ -1,0 +1,154 @@
+//! The operation budgets: how often each call goes to the bucket, and that the number does not
+//! depend on how many threads there are.
+
+use super::*;
+use crate::domain::key::ApiKey;
+use crate::service::authenticate::executor_of;
+use crate::service::executors;
+use crate::service::list::Listed;
+use crate::storage::memory::Verb;
+
+/// Operations as (gets, puts, deletes, lists).
+type Cost = (usize, usize, usize, usize);
+
+fn cost(world: &World) -> Cost {
+    let operations = world.store.take_operations();
+    let count = |verb| operations.iter().filter(|(v, _)| *v == verb).count();
+    (count(Verb::Get), count(Verb::Put), count(Verb::Delete), count(Verb::List))
+}
+
+/// What every call costs in a world with so many threads, in the order of the documentation.
+fn costs(world: &mut World, threads: usize) -> Vec<(&'static str, Cost)> {
+    world.register("agent").unwrap();
+    let mut last = None;
+    for _ in 0..threads {
+        last = Some(world.create("agent").unwrap().reference);
+        world.pass(7);
+    }
+    let reference = last.unwrap();
+    let mut costs = Vec::new();
+    cost(world);
+
+    world.thread(&reference).unwrap();
+    costs.push(("get", cost(world)));
+
+    world.create("agent").unwrap();
+    costs.push(("create", cost(world)));
+
+    world.update(&reference, "agent", set(Status::Claimed)).unwrap();
+    costs.push(("claim", cost(world)));
+
+    world.update(&reference, "agent", say("hello")).unwrap();
+    costs.push(("message", cost(world)));
+
+    world.update(&reference, "agent", set(Status::Claimed)).unwrap();
+    costs.push(("repeated claim", cost(world)));
+
+    world.update(&reference, "other", set(Status::Completed)).unwrap_err();
+    costs.push(("refused", cost(world)));
+
+    world.register("agent").unwrap_err();
+    costs.push(("register a taken id", cost(world)));
+
+    world.register("phone").unwrap();
+    costs.push(("register", cost(world)));
+
+    list_page(world, 10);
+    costs.push(("list 10", cost(world)));
+
+    let app = world.app.clone();
+    world.run(async move { executors::list(&app, &home()).await }).unwrap();
+    costs.push(("list executors", cost(world)));
+    costs
+}
+
+fn list_page(world: &mut World, limit: usize) -> Listed {
+    let app = world.app.clone();
+    world
+        .run(async move { list(&app, &home(), &Filter::default(), limit, None).await })
+        .unwrap()
+}
+
+#[test]
+fn the_budgets_hold_at_10_and_at_2000_threads() {
+    let expected = vec![
+        ("get", (1, 0, 0, 0)),
+        // After the answer: the thread read again, the obligation deleted.
+        ("create", (1, 5, 1, 0)),
+        // Before the answer 1 get, 5 puts, 1 delete; after it 1 get, 2 deletes.
+        ("claim", (2, 5, 3, 0)),
+        ("message", (2, 5, 3, 0)),
+        ("repeated claim", (1, 1, 1, 0)),
+        ("refused", (1, 1, 1, 0)),
+        ("register a taken id", (1, 1, 1, 0)),
+        ("register", (1, 4, 1, 0)),
+        ("list 10", (0, 0, 0, 1)),
+        ("list executors", (0, 0, 0, 1)),
+    ];
+    for threads in [10, 2_000] {
+        let mut world = World::new();
+        assert_eq!(costs(&mut world, threads), expected, "{threads} threads");
+    }
+}
+
+#[test]
+fn a_list_examines_a_hundred_entries_with_one_operation() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    for _ in 0..250 {
+        world.create("agent").unwrap();
+        world.pass(7);
+    }
+    cost(&world);
+    assert_eq!(list_page(&mut world, 100).threads.len(), 100);
+    assert_eq!(cost(&world), (0, 0, 0, 1));
+    assert_eq!(list_page(&mut world, 250).threads.len(), 250);
+    assert_eq!(cost(&world), (0, 0, 0, 3));
+}
+
+#[test]
+fn a_backend_that_lists_no_summaries_is_asked_for_each_row_once() {
+    let mut world = World::over(Memory::like_s3());
+    world.register("agent").unwrap();
+    for _ in 0..30 {
+        world.create("agent").unwrap();
+        world.pass(7);
+    }
+    cost(&world);
+    assert_eq!(list_page(&mut world, 30).threads.len(), 30);
+    assert_eq!(cost(&world), (30, 0, 0, 1));
+    assert_eq!(list_page(&mut world, 30).threads.len(), 30);
+    assert_eq!(cost(&world), (0, 0, 0, 1));
+    world.create("agent").unwrap();
+    cost(&world);
+    assert_eq!(list_page(&mut world, 31).threads.len(), 31);
+    assert_eq!(cost(&world), (1, 0, 0, 1));
+}
+
+#[test]
+fn what_a_key_costs() {
+    let mut world = World::new();
+    let app = world.app.clone();
+    let key = world
+        .run(async move { register(&app, home(), id("phone"), Profile::default()).await })
+        .unwrap();
+    let ask = |world: &mut World, key: &ApiKey| {
+        let (app, key) = (world.app.clone(), key.clone());
+        let found = world.run(async move { executor_of(&app, &key).await }).unwrap();
+        (found, cost(world))
+    };
+    cost(&world);
+    // Cold: the key, and after the answer the record, for last_seen.
+    assert_eq!(ask(&mut world, &key), (Some(id("phone")), (2, 0, 0, 0)));
+    assert_eq!(ask(&mut world, &key), (Some(id("phone")), (0, 0, 0, 0)));
+    world.pass(59 * SECOND);
+    assert_eq!(ask(&mut world, &key).1, (0, 0, 0, 0));
+    world.pass(2 * SECOND);
+    assert_eq!(ask(&mut world, &key).1, (2, 0, 0, 0));
+    // Ten minutes after it was last seen, that is written down.
+    world.pass(10 * MINUTE);
+    assert_eq!(ask(&mut world, &key).1, (2, 1, 0, 0));
+    // A key that is well-formed and nobody's.
+    let nobody = ApiKey::new(&home(), [9; 20]);
+    assert_eq!(ask(&mut world, &nobody), (None, (1, 0, 0, 0)));
+}

@@ -1,0 +1,180 @@
+//! A bucket written by another MESS server: one event per object, keys in the older form.
+
+use base64::Engine as _;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::domain::key::ApiKey;
+use crate::service::authenticate::executor_of;
+use crate::service::derive;
+use crate::storage::memory::Moment;
+use crate::storage::memory::Verb;
+
+const KEY: &str = "mess_home_0123456789abcdef0123456789abcdef";
+
+/// The objects of another server with so many threads: each posted and claimed, every other
+/// one completed.
+fn foreign(threads: usize) -> World {
+    let world = World::new();
+    let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(KEY));
+    let executor = json!({
+        "id": "phone", "display_name": "Phone", "capabilities": [], "notifications": [], "hooks": {},
+        "preferences": {}, "api_key_hash": hash,
+        "created_at": "2025-01-01T00:00:00.000Z", "last_seen": "2025-01-01T00:00:00.000Z",
+    });
+    world.store.plant("executors/exchange=home/phone.json", &executor.to_string());
+    let mut count = 0_u128;
+    let mut event = |ts: &str, reference: Option<&str>, kind: &str, payload: Value| {
+        count += 1;
+        // Names that have nothing to do with the order of the events.
+        let id = uuid::Uuid::from_u128(count.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+        let line = json!({"event_id": id, "ts": ts, "exchange_id": "home", "thread_ref": reference,
+            "event_type": kind, "actor_id": "phone", "payload": payload});
+        let day = ts[..10].replace('-', "/");
+        let key = format!("events/exchange=home/{day}/{id}.jsonl");
+        world.store.plant(&key, &format!("{line}\n"));
+    };
+    event("2025-01-01T00:00:00.000Z", None, "executor_registered",
+        json!({"display_name": "Phone", "capabilities": []}));
+    for n in 0..threads {
+        let reference = format!("2025-01-02-{n:04}");
+        let reference = Some(reference.as_str());
+        let posted = format!("2025-01-02T00:{:02}:{:02}.000Z", n / 60 % 60, n % 60);
+        let later = posted.replace("2025-01-02", "2025-01-03");
+        event(&posted, reference, "thread_created", json!({"intent": format!("Errand {n}"),
+            "context": [], "priority": "normal", "requestor_id": "phone", "response_hint": []}));
+        event(&posted, reference, "message_added", json!({"mess": [{"request": {"intent": "x"}}]}));
+        event(&later, reference, "status_changed",
+            json!({"old_status": "pending", "new_status": "claimed", "executor_id": "phone"}));
+        if n % 2 == 0 {
+            event(&later.replace(".000", ".500"), reference, "status_changed",
+                json!({"old_status": "claimed", "new_status": "completed", "executor_id": "phone"}));
+            event(&later.replace(".000", ".500"), reference, "message_added",
+                json!({"mess": [{"response": {"content": ["done"]}}]}));
+        }
+    }
+    world
+}
+
+fn login(world: &mut World) -> Option<ExecutorId> {
+    let app = world.app.clone();
+    let key = ApiKey::parse(KEY).unwrap();
+    world.run(async move { executor_of(&app, &key).await }).unwrap()
+}
+
+fn is_complete(world: &mut World) -> bool {
+    let app = world.app.clone();
+    world
+        .run(async move { derive::is_complete(&app, &home()).await })
+        .unwrap()
+}
+
+#[test]
+fn logins_work_at_once_and_threads_once_they_are_derived() {
+    let mut world = foreign(700);
+    let reference = Ref::parse("2025-01-02-0003").unwrap();
+    assert_eq!(login(&mut world), Some(id("phone")));
+    assert!(matches!(world.thread(&reference), Err(ServiceError::Deriving)));
+    let claim = world.update(&reference, "phone", set(Status::Completed));
+    assert!(matches!(claim, Err(ServiceError::Deriving)));
+    // New requests are taken meanwhile.
+    let new = world.create("phone").unwrap();
+    assert!(!is_complete(&mut world));
+    let mut calls = 0;
+    while !is_complete(&mut world) {
+        calls += 1;
+        assert!(calls < 100, "it does not end");
+    }
+    assert!(calls > 5, "a call does a bounded stretch, this took {calls}");
+    let thread = world.thread(&reference).unwrap();
+    assert_eq!(thread.state.status, Status::Claimed);
+    assert_eq!(thread.state.requestor_id, id("phone"));
+    assert_eq!(world.listed(Some(Status::Completed)).len(), 350);
+    assert_eq!(world.listed(Some(Status::Claimed)).len(), 350);
+    assert_eq!(world.listed(Some(Status::Pending)), vec![new.reference]);
+    world.update(&reference, "phone", set(Status::Completed)).unwrap();
+    world.assert_settles("taken over");
+    assert!(world.store.keys("derived/exchange=home/").is_empty());
+}
+
+#[test]
+fn the_tick_takes_over_when_nobody_calls() {
+    let mut world = foreign(500);
+    assert_eq!(login(&mut world), Some(id("phone")));
+    assert!(!is_complete(&mut world));
+    for _ in 0..12 {
+        world.tick_after(61 * SECOND);
+    }
+    world.restart();
+    world.store.take_operations();
+    assert!(is_complete(&mut world));
+    world.assert_settles("by the tick");
+    assert_eq!(world.listed(None).len(), 500);
+}
+
+#[test]
+fn events_of_one_moment_are_in_their_order() {
+    let mut world = foreign(2);
+    while !is_complete(&mut world) {}
+    let thread = world.thread(&Ref::parse("2025-01-02-0000").unwrap()).unwrap();
+    let types: Vec<_> = thread.events.iter().map(|event| event.fact.event_type()).collect();
+    assert_eq!(
+        types,
+        ["thread_created", "message_added", "status_changed", "status_changed", "message_added"]
+    );
+    assert_eq!(thread.state.status, Status::Completed);
+    assert_eq!(thread.state.version, 5);
+}
+
+#[test]
+fn a_key_that_is_nobodys_gets_in_nowhere_and_writes_nothing() {
+    let mut world = World::new();
+    let keys_before = world.store.keys("");
+    assert_eq!(login(&mut world), None);
+    assert_eq!(world.store.keys(""), keys_before);
+    let mut world = foreign(1);
+    let app = world.app.clone();
+    let other = ApiKey::parse("mess_home_ffffffffffffffffffffffffffffffff").unwrap();
+    let found = world.run(async move { executor_of(&app, &other).await }).unwrap();
+    assert_eq!(found, None);
+}
+
+#[test]
+fn a_takeover_survives_every_failure() {
+    for verb in [Verb::Get, Verb::Put, Verb::Delete, Verb::List] {
+        for nth in (0..60).step_by(3) {
+            let context = format!("{verb:?} {nth}");
+            let mut world = foreign(30);
+            world.store.fail(verb, "", nth, Moment::After);
+            for _ in 0..20 {
+                let app = world.app.clone();
+                let _ = world.run(async move { derive::is_complete(&app, &home()).await });
+            }
+            world.store.heal();
+            while !is_complete(&mut world) {}
+            world.assert_settles(&context);
+            assert_eq!(world.listed(None).len(), 30, "{context}");
+        }
+    }
+}
+
+#[test]
+fn lines_that_are_no_events_are_left_out_and_left_alone() {
+    let mut world = foreign(1);
+    let bad = [
+        ("events/exchange=home/2025/01/02/a.jsonl", "not json\n\n"),
+        ("events/exchange=home/2025/01/02/b.jsonl", r#"{"thread_ref": "../../x", "event_id": 5}"#),
+        ("events/exchange=home/2025/01/02/c.jsonl", r#"{"thread_ref": ["x"]}"#),
+        ("events/exchange=home/2025/01/02/d.jsonl", r#"{"thread_ref": "2025-01-02-0000",
+            "event_type": "status_changed", "payload": {"new_status": "exploded"}}"#),
+        ("executors/exchange=home/broken.json", "{"),
+    ];
+    for (key, text) in bad {
+        world.store.plant(key, text);
+    }
+    while !is_complete(&mut world) {}
+    assert_eq!(world.listed(None).len(), 1);
+    for (key, text) in bad {
+        assert_eq!(world.store.text(key), text);
+    }
+}
