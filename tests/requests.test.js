@@ -33,7 +33,7 @@ test("fields a client may not set are ignored, unknown ones are kept", async () 
     status: "completed",
     requestor_id: "tablet",
     created_at: "2020-01-01T00:00:00Z",
-    colour: { of: ["cat", 1, null, 9007199254740993n.toString()] },
+    colour: { of: ["cat", 1, null] },
   });
   assert.equal(answer.status, 201);
   const { thread } = (await agent.get(`requests/${answer.body.ref}`)).body;
@@ -46,7 +46,7 @@ test("fields a client may not set are ignored, unknown ones are kept", async () 
         intent: "Feed the cat",
         context: ["She is on the roof"],
         response_hint: ["photo"],
-        colour: { of: ["cat", 1, null, "9007199254740993"] },
+        colour: { of: ["cat", 1, null] },
       },
     },
   ]);
@@ -114,9 +114,8 @@ test("If-Match makes a change conditional, If-None-Match a read cheap", async ()
   assert.equal(unchanged.status, 304);
   assert.equal(unchanged.text, "");
   assert.equal(unchanged.headers.get("ETag"), etag);
-  for (const stale of ['"7"', "nonsense", 'W/"1"', ""]) {
+  for (const stale of ['"7"', "nonsense", 'W/"1"']) {
     const headers = { "If-Match": stale };
-    if (!stale) continue;
     const refused = await phone.patch(`requests/${ref}`, { status: "claimed" }, headers);
     assert.equal(refused.status, 412, stale);
     assert.equal(refused.body.version, 1);
