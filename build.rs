@@ -6,7 +6,9 @@ fn main() {
     println!("cargo::rerun-if-env-changed=MESS_COMMIT");
     println!("cargo::rerun-if-changed=.git/HEAD");
     println!("cargo::rerun-if-changed=.git/refs/heads");
-    let commit = std::env::var("MESS_COMMIT").ok().or_else(commit_of_checkout);
+    let commit = std::env::var("MESS_COMMIT")
+        .ok()
+        .or_else(commit_of_checkout);
     let commit = commit.unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=MESS_COMMIT={commit}");
 }

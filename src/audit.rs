@@ -87,7 +87,7 @@ pub async fn audit(store: &dyn ObjectStore, now: Timestamp) -> Result<Report, St
     }
     for (name, objects) in exchanges {
         match ExchangeId::parse(&name, "exchange") {
-            Ok(exchange) => check(&exchange, objects, &mut report, now),
+            Ok(exchange) => check(&exchange, &objects, &mut report, now),
             Err(_) => report.problems.push(format!("{name} is no exchange id")),
         }
     }
@@ -140,7 +140,11 @@ fn sort_in(
                 let value = serde_json::from_str::<Value>(line).unwrap_or_default();
                 let id = value.get("event_id").and_then(Value::as_str);
                 match id.and_then(|id| Uuid::parse_str(id).ok()) {
-                    Some(id) => objects.log.entry(id).or_default().push((key.to_owned(), value)),
+                    Some(id) => objects
+                        .log
+                        .entry(id)
+                        .or_default()
+                        .push((key.to_owned(), value)),
                     None => unreadable("a list of events"),
                 }
             }
@@ -160,7 +164,7 @@ fn sort_in(
             }
             Err(error) => unreadable(&format!("a key: {error}")),
         },
-        "derived" if key.ends_with(".json") => {
+        "derived" if *key == format!("derived/exchange={exchange}.json") => {
             objects.derived = serde_json::from_str(text).ok();
         }
         "derived" => {}
@@ -168,8 +172,15 @@ fn sort_in(
     }
 }
 
-fn check(exchange: &ExchangeId, objects: Objects, report: &mut Report, now: Timestamp) {
-    let derived = objects.derived.as_ref().and_then(|value| value.get("phase"));
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "counts of objects do not overflow"
+)]
+fn check(exchange: &ExchangeId, objects: &Objects, report: &mut Report, now: Timestamp) {
+    let derived = objects
+        .derived
+        .as_ref()
+        .and_then(|value| value.get("phase"));
     if derived.and_then(Value::as_str) != Some("complete") {
         let what = format!("{exchange} is not taken over");
         report.problems.push(what);
@@ -180,11 +191,11 @@ fn check(exchange: &ExchangeId, objects: Objects, report: &mut Report, now: Time
     report.obligations += objects.obligations.len();
     report.events += objects.log.values().map(Vec::len).sum::<usize>();
     let mut problems = Vec::new();
-    check_threads(exchange, &objects, &mut problems);
-    check_log(exchange, &objects, &mut problems);
-    check_index(exchange, &objects, &mut problems);
-    check_executors(exchange, &objects, &mut problems, now);
-    check_obligations(&objects, &mut problems, now);
+    check_threads(exchange, objects, &mut problems);
+    check_log(exchange, objects, &mut problems);
+    check_index(exchange, objects, &mut problems);
+    check_executors(exchange, objects, &mut problems, now);
+    check_obligations(objects, &mut problems, now);
     report.problems.append(&mut problems);
 }
 
@@ -227,7 +238,9 @@ fn check_log(exchange: &ExchangeId, objects: &Objects, problems: &mut Vec<String
         for (key, line) in lines {
             let of_thread = line.get("thread_ref").is_some_and(|value| !value.is_null());
             if of_thread && !known.contains(id) {
-                problems.push(format!("{key} holds an event that its thread does not know"));
+                problems.push(format!(
+                    "{key} holds an event that its thread does not know"
+                ));
             }
         }
     }
@@ -288,7 +301,11 @@ fn check_executors(
             problems.push(format!("{key} holds {}", executor.id));
         }
         let older = executor.older_key();
-        let hash = executor.registration.as_ref().map(|it| &it.key_hash).or(older.as_ref());
+        let hash = executor
+            .registration
+            .as_ref()
+            .map(|it| &it.key_hash)
+            .or(older.as_ref());
         if let Some(hash) = hash {
             let at = layout::key(exchange, hash);
             match objects.keys.get(&at) {
@@ -322,7 +339,10 @@ fn check_executors(
 fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timestamp) {
     for obligation in &objects.obligations {
         if now.since(obligation.opened_at) > LAST_LOOK.saturating_add(TICK_LATE) {
-            problems.push(format!("the obligation {} is older than an hour", obligation.id));
+            problems.push(format!(
+                "the obligation {} is older than an hour",
+                obligation.id
+            ));
         }
     }
 }

@@ -45,14 +45,19 @@ pub struct SystemClock;
 #[async_trait(?Send)]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(clippy::cast_possible_truncation, reason = "milliseconds fit in 53 bits")]
+        #[expect(
+            clippy::disallowed_methods,
+            clippy::cast_possible_truncation,
+            reason = "this is where time is read; milliseconds fit in 53 bits"
+        )]
         Timestamp::from_millis(js_sys::Date::now() as i64)
     }
 
     fn random(&self, bytes: &mut [u8]) {
         #[expect(
+            clippy::disallowed_methods,
             clippy::expect_used,
-            reason = "a runtime without randomness cannot make keys: stop rather than guess"
+            reason = "this is where randomness is drawn; a runtime without randomness cannot make keys: stop rather than guess"
         )]
         getrandom::fill(bytes).expect("the runtime gives random bytes");
     }

@@ -51,6 +51,9 @@ mod tests {
         assert_eq!(config.registration_token, None);
         let error = Config::read(|name| (name == "DEFAULT_EXCHANGE").then(|| "a b".to_owned()));
         let text = error.err().unwrap().to_string();
-        assert!(text.starts_with("the setting DEFAULT_EXCHANGE must be"), "{text}");
+        assert!(
+            text.starts_with("the setting DEFAULT_EXCHANGE must be"),
+            "{text}"
+        );
     }
 }

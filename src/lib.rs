@@ -17,6 +17,9 @@
 //! | routes | [`api`] |
 //! | error statuses | [`api::errors`] |
 
+// Test code may use arithmetic and slices freely: a panic there is a failed test.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice))]
+
 pub mod api;
 pub mod app;
 pub mod background;
@@ -34,11 +37,12 @@ pub mod inspect;
 
 use std::rc::Rc;
 
+// Not called: its version decides what `url` brings along, see Cargo.toml.
+use idna_adapter as _;
 use worker::{Context, Env, Request, Response, ScheduleContext, ScheduledEvent, event};
 
 use crate::app::App;
 use crate::background::Background;
-use crate::clock::SystemClock;
 use crate::domain::time::Timestamp;
 
 /// Runs once in each isolate.
@@ -54,7 +58,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     #[cfg(feature = "inspect")]
     return inspect::handle(request, &env, background).await;
     #[cfg(not(feature = "inspect"))]
-    api::handle(request, env, &SystemClock, background).await
+    api::handle(request, env, &clock::SystemClock, background).await
 }
 
 /// Does the maintenance that is due at the scheduled time.
@@ -62,7 +66,10 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
 async fn scheduled(event: ScheduledEvent, env: Env, context: ScheduleContext) {
     let context = Rc::new(context);
     let background = Background::new(move |work| context.wait_until(work));
-    #[expect(clippy::cast_possible_truncation, reason = "milliseconds fit in 53 bits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "milliseconds fit in 53 bits"
+    )]
     let now = Timestamp::from_millis(event.schedule() as i64);
     let app = match App::from_env(&env, background) {
         Ok(app) => app,

@@ -75,7 +75,9 @@ test("an executor changes its own profile only", async () => {
   const shown = executors.find((executor) => executor.id === "own");
   assert.equal(shown.display_name, "New");
   assert.deepEqual(shown.capabilities, ["hear"]);
-  const record = JSON.parse((await exchange.objects("executors/exchange=home/own.json")).values().next().value);
+  const record = JSON.parse(
+    (await exchange.objects("executors/exchange=home/own.json")).values().next().value,
+  );
   assert.deepEqual(record.notifications, PROFILE.notifications, "what is not given stays");
   assert.equal((await own.patch("executors/other", { display_name: "X" })).status, 403);
   assert.equal((await own.patch("executors/nobody", { display_name: "X" })).status, 403);
@@ -89,7 +91,10 @@ test("what is wrong with a profile is named by its path", async () => {
     [{ notifications: [{ type: "ntfy" }] }, "notifications[0].topic"],
     [{ notifications: [{ type: "pigeon" }] }, "notifications[0].type"],
     [{ hooks: { on_request_created: [{ type: "linear" }] } }, "hooks.on_request_created[0].token"],
-    [{ preferences: { quiet_hours: { enabled: true, start: "25:00" } } }, "preferences.quiet_hours.start"],
+    [
+      { preferences: { quiet_hours: { enabled: true, start: "25:00" } } },
+      "preferences.quiet_hours.start",
+    ],
     [{ capabilities: Array(101).fill("x") }, "capabilities"],
     [{ notifications: Array(21).fill({ type: "ntfy", topic: "t" }) }, "notifications"],
     [{ display_name: "x".repeat(257) }, "display_name"],

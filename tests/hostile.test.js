@@ -23,7 +23,9 @@ beforeEach(async () => {
   objects = await exchange.objects();
 });
 after(async () => {
-  const errors = exchange.logs.filter((log) => /panic|unreachable|"level":"error"/.test(log.message));
+  const errors = exchange.logs.filter((log) =>
+    /panic|unreachable|"level":"error"/.test(log.message),
+  );
   assert.deepEqual(errors, []);
   await exchange.assertSound();
   await exchange.stop();
@@ -116,10 +118,23 @@ test("names that stand twice, and nesting without end", async () => {
 test("wrong types for every field", async () => {
   const values = [0, -1.5, true, {}, [], [[]], [null], "", "x".repeat(20_000)];
   const fields = {
-    "POST register": ["executor_id", "display_name", "capabilities", "notifications", "hooks", "preferences"],
+    "POST register": [
+      "executor_id",
+      "display_name",
+      "capabilities",
+      "notifications",
+      "hooks",
+      "preferences",
+    ],
     "POST requests": ["intent", "priority", "context"],
     [`PATCH requests/${ref}`]: ["status", "message", "mess", "takeover"],
-    "PATCH executors/agent": ["display_name", "capabilities", "notifications", "hooks", "preferences"],
+    "PATCH executors/agent": [
+      "display_name",
+      "capabilities",
+      "notifications",
+      "hooks",
+      "preferences",
+    ],
   };
   const good = {
     executor_id: (value) => typeof value === "string" && value !== "" && value.length <= 64,
@@ -146,7 +161,8 @@ test("wrong types for every field", async () => {
 });
 
 test("names of prototypes are data", async () => {
-  const body = '{"intent":"x","__proto__":{"status":"completed"},"constructor":{"prototype":{"a":1}}}';
+  const body =
+    '{"intent":"x","__proto__":{"status":"completed"},"constructor":{"prototype":{"a":1}}}';
   const answer = await agent.post("requests", body);
   assert.equal(answer.status, 201);
   const read = await agent.get(`requests/${answer.body.ref}`);
@@ -155,14 +171,23 @@ test("names of prototypes are data", async () => {
   for (const path of ["requests?__proto__=x", "requests?constructor=1&status=pending"]) {
     assert.equal((await agent.get(path)).status, 200);
   }
-  for (const path of ["requests/__proto__", "requests?status=__proto__", "requests?limit=constructor"]) {
+  for (const path of [
+    "requests/__proto__",
+    "requests?status=__proto__",
+    "requests?limit=constructor",
+  ]) {
     assertRefused(await agent.get(path), [400], path);
   }
 });
 
 test("a body that is not declared as JSON", async () => {
   for (const [method, path] of writes()) {
-    for (const type of ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""]) {
+    for (const type of [
+      "text/plain",
+      "application/x-www-form-urlencoded",
+      "application/jsonp",
+      "",
+    ]) {
       const answer = await agent.send(method, path, '{"intent":"x"}', { "Content-Type": type });
       assertRefused(answer, [415], `${method} ${path} ${type}`);
     }
@@ -209,7 +234,11 @@ test("a thread grows to its limit and no further", async () => {
   assert.equal(refused.body.limit, 4 * MIB);
   const { thread } = (await agent.get(`requests/${long}`)).body;
   assert.deepEqual([thread.version, thread.messages.length], [3, 3]);
-  assertRefused(await agent.post("requests", { intent: "x", a: "x".repeat(5 * MIB) }), [413], "post");
+  assertRefused(
+    await agent.post("requests", { intent: "x", a: "x".repeat(5 * MIB) }),
+    [413],
+    "post",
+  );
   const profile = { executor_id: "fat", capabilities: [{ a: "x".repeat(MIB) }] };
   assertRefused(await agent.post("register", profile), [413], "register");
 });
@@ -285,7 +314,12 @@ test("query parameters: twice, unknown, out of range", async () => {
     assertRefused(answer, [400], query);
     assert.equal(answer.body.field, query.split("=")[0]);
   }
-  for (const query of ["unknown=1", "unknown=1&unknown=2", "&&=&", "updated_since=2025-02-01T00:00:00+02:00"]) {
+  for (const query of [
+    "unknown=1",
+    "unknown=1&unknown=2",
+    "&&=&",
+    "updated_since=2025-02-01T00:00:00+02:00",
+  ]) {
     assert.equal((await agent.get(`requests?${query}`)).status, 200, query);
   }
 });

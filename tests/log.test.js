@@ -128,11 +128,17 @@ test("every line is the published schema", async () => {
 
 test("objects lie under the date of their events, one batch each", async () => {
   for (const [key, text] of await exchange.objects("events/")) {
-    const lines = text.trimEnd().split("\n").map((line) => JSON.parse(line));
+    const lines = text
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
     const [year, month, day] = lines[0].ts.slice(0, 10).split("-");
     const { exchange_id } = lines[0];
     assert.ok(text.endsWith("\n"));
-    assert.match(key, new RegExp(`^events/exchange=${exchange_id}/${year}/${month}/${day}/[0-9a-f-]{36}\\.jsonl$`));
+    assert.match(
+      key,
+      new RegExp(`^events/exchange=${exchange_id}/${year}/${month}/${day}/[0-9a-f-]{36}\\.jsonl$`),
+    );
     assert.ok(lines.every((line) => line.ts === lines[0].ts));
   }
 });

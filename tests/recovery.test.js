@@ -58,8 +58,17 @@ test("the tick discards what was never committed, after an hour", () =>
     const bucket = await exchange.bucket();
     const id = randomUUID();
     const opened = Date.now();
-    const owed = { id, opened_at: new Date(opened).toISOString(), kind: "thread", exchange_id: "home", ref };
-    await bucket.put(`due/${String(opened + MINUTE).padStart(13, "0")}-${id}.json`, JSON.stringify(owed));
+    const owed = {
+      id,
+      opened_at: new Date(opened).toISOString(),
+      kind: "thread",
+      exchange_id: "home",
+      ref,
+    };
+    await bucket.put(
+      `due/${String(opened + MINUTE).padStart(13, "0")}-${id}.json`,
+      JSON.stringify(owed),
+    );
     for (const minutes of [2, 5, 11, 23, 47]) await exchange.tick(opened + minutes * MINUTE);
     assert.equal((await exchange.objects("due/")).size, 1);
     await exchange.tick(opened + HOUR + MINUTE);
@@ -75,9 +84,19 @@ async function plantForeignBucket(exchange, threads) {
   const puts = [];
   const event = (ts, ref, event_type, payload) => {
     const event_id = randomUUID();
-    const line = { event_id, ts, exchange_id: "home", thread_ref: ref, event_type, actor_id: "phone", payload };
+    const line = {
+      event_id,
+      ts,
+      exchange_id: "home",
+      thread_ref: ref,
+      event_type,
+      actor_id: "phone",
+      payload,
+    };
     const day = ts.slice(0, 10).replaceAll("-", "/");
-    puts.push(bucket.put(`events/exchange=home/${day}/${event_id}.jsonl`, `${JSON.stringify(line)}\n`));
+    puts.push(
+      bucket.put(`events/exchange=home/${day}/${event_id}.jsonl`, `${JSON.stringify(line)}\n`),
+    );
   };
   const executor = {
     id: "phone",
@@ -91,14 +110,27 @@ async function plantForeignBucket(exchange, threads) {
     last_seen: "2025-01-01T00:00:00.000Z",
   };
   puts.push(bucket.put("executors/exchange=home/phone.json", JSON.stringify(executor, null, 2)));
-  event("2025-01-01T00:00:00.000Z", null, "executor_registered", { display_name: "Phone", capabilities: [] });
+  event("2025-01-01T00:00:00.000Z", null, "executor_registered", {
+    display_name: "Phone",
+    capabilities: [],
+  });
   for (let n = 0; n < threads; n++) {
     const ref = `2025-01-02-${String(n).padStart(4, "0")}`;
     const ts = new Date(Date.UTC(2025, 0, 2, 0, 0, n)).toISOString();
     const later = new Date(Date.UTC(2025, 0, 3, 0, 0, n)).toISOString();
-    event(ts, ref, "thread_created", { intent: `Errand ${n}`, context: [], priority: "normal", requestor_id: "phone", response_hint: [] });
+    event(ts, ref, "thread_created", {
+      intent: `Errand ${n}`,
+      context: [],
+      priority: "normal",
+      requestor_id: "phone",
+      response_hint: [],
+    });
     event(ts, ref, "message_added", { mess: [{ request: { intent: `Errand ${n}` } }] });
-    event(later, ref, "status_changed", { old_status: "pending", new_status: "claimed", executor_id: "phone" });
+    event(later, ref, "status_changed", {
+      old_status: "pending",
+      new_status: "claimed",
+      executor_id: "phone",
+    });
   }
   await Promise.all(puts);
 }
@@ -128,7 +160,10 @@ test("a bucket of another server serves logins at once, and the rest once it is 
     assert.deepEqual(await phone.list("status=pending"), [created]);
     assert.equal((await phone.patch(`requests/${ref}`, { status: "completed" })).status, 200);
     const executors = (await phone.get("executors")).body.executors;
-    assert.deepEqual(executors.map(({ id }) => id), ["phone"]);
+    assert.deepEqual(
+      executors.map(({ id }) => id),
+      ["phone"],
+    );
     await exchange.tick(Date.now() + 2 * MINUTE);
     await exchange.rest();
     await exchange.assertSound(Date.now() + 2 * MINUTE);

@@ -54,7 +54,8 @@ test("fields a client may not set are ignored, unknown ones are kept", async () 
 
 test("blocks are kept as they came, to the digit", async () => {
   const ref = await agent.ask("Keep this");
-  const block = '{"z":{"__proto__":{"x":1},"constructor":[]},"n":[9007199254740993,-0.5,1e30],"a":"\\t✓"}';
+  const block =
+    '{"z":{"__proto__":{"x":1},"constructor":[]},"n":[9007199254740993,-0.5,1e30],"a":"\\t✓"}';
   const answer = await agent.patch(`requests/${ref}`, `{"mess":[${block}]}`);
   assert.equal(answer.status, 200);
   const read = await agent.get(`requests/${ref}`);
@@ -97,7 +98,11 @@ test("what is over takes messages but no status", async () => {
 
 test("a retry is safe and writes nothing", async () => {
   const ref = await agent.ask("Twice");
-  const call = { status: "completed", message: "all good", mess: [{ response: { content: ["ok"] } }] };
+  const call = {
+    status: "completed",
+    message: "all good",
+    mess: [{ response: { content: ["ok"] } }],
+  };
   const first = await phone.patch(`requests/${ref}`, call);
   const second = await phone.patch(`requests/${ref}`, call);
   assert.equal(second.status, 200);
@@ -182,7 +187,10 @@ test("HEAD works where GET does, OPTIONS everywhere", async () => {
     assert.equal(options.headers.get("Access-Control-Allow-Origin"), "*");
     assert.match(options.headers.get("Access-Control-Allow-Headers"), /Authorization/);
   }
-  const missing = await exchange.fetch("home/requests/2020-01-01-XXXX", { method: "HEAD", headers });
+  const missing = await exchange.fetch("home/requests/2020-01-01-XXXX", {
+    method: "HEAD",
+    headers,
+  });
   assert.equal(missing.status, 404);
 });
 

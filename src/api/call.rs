@@ -42,12 +42,18 @@ impl Call {
 
     /// The exchange of the path.
     pub fn exchange(&self) -> Result<ExchangeId, ApiError> {
-        Ok(ExchangeId::parse(&self.param("exchange_id")?, "exchange_id")?)
+        Ok(ExchangeId::parse(
+            &self.param("exchange_id")?,
+            "exchange_id",
+        )?)
     }
 
     /// The executor of the path.
     pub fn executor(&self) -> Result<ExecutorId, ApiError> {
-        Ok(ExecutorId::parse(&self.param("executor_id")?, "executor_id")?)
+        Ok(ExecutorId::parse(
+            &self.param("executor_id")?,
+            "executor_id",
+        )?)
     }
 
     /// The thread of the path.
@@ -56,7 +62,11 @@ impl Call {
     }
 
     fn param(&self, name: &'static str) -> Result<String, ApiError> {
-        let raw = self.params.get(name).map(String::as_str).unwrap_or_default();
+        let raw = self
+            .params
+            .get(name)
+            .map(String::as_str)
+            .unwrap_or_default();
         match percent_decode_str(raw).decode_utf8() {
             Ok(text) => Ok(text.into_owned()),
             Err(_) => Err(Invalid::new(name, "must be UTF-8").into()),
@@ -101,21 +111,29 @@ impl Call {
 
     /// The fields of the body, which must be a JSON object.
     pub async fn fields(&mut self) -> Result<Fields, ApiError> {
-        if !self.header("Content-Type").is_some_and(|text| is_json(&text)) {
+        if !self
+            .header("Content-Type")
+            .is_some_and(|text| is_json(&text))
+        {
             return Err(ApiError::NotJson);
         }
         let body = self.body().await?;
-        Ok(Fields::of("", json::parse(&body)?).map_err(|invalid| Invalid {
-            path: "body".to_owned(),
-            ..invalid
-        })?)
+        Ok(
+            Fields::of("", json::parse(&body)?).map_err(|invalid| Invalid {
+                path: "body".to_owned(),
+                ..invalid
+            })?,
+        )
     }
 
     /// The body, read no further than the limit whatever its declared length.
     async fn body(&mut self) -> Result<Vec<u8>, ApiError> {
         let too_large = || ApiError::BodyTooLarge { limit: BODY_BYTES };
         if let Some(length) = self.header("Content-Length") {
-            if length.parse::<usize>().is_ok_and(|length| length <= BODY_BYTES) {
+            if length
+                .parse::<usize>()
+                .is_ok_and(|length| length <= BODY_BYTES)
+            {
                 return Ok(self.request.bytes().await?);
             }
             return Err(too_large());
@@ -170,7 +188,11 @@ mod tests {
 
     #[test]
     fn media_types() {
-        for good in ["application/json", "Application/JSON; charset=utf-8", "application/mess+json"] {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/mess+json",
+        ] {
             assert!(is_json(good), "{good}");
         }
         for bad in ["", "text/plain", "application/jsonx", "text/json", "json"] {

@@ -91,7 +91,7 @@ impl Answer {
         self
     }
 
-    fn header(mut self, name: &'static str, value: impl ToString) -> Self {
+    fn header(mut self, name: &'static str, value: &dyn std::fmt::Display) -> Self {
         self.headers.push((name, value.to_string()));
         self
     }
@@ -134,14 +134,15 @@ impl ApiError {
             Self::Malformed(problem) => {
                 Answer::new(400, "malformed_json", format!("The body {problem}."))
             }
-            Self::Invalid(invalid) => Answer::new(400, "invalid", format!("{invalid}."))
-                .with("field", invalid.path),
+            Self::Invalid(invalid) => {
+                Answer::new(400, "invalid", format!("{invalid}.")).with("field", invalid.path)
+            }
             Self::Unauthenticated => Answer::new(
                 401,
                 "unauthenticated",
                 "Send a valid key in the header Authorization: Bearer mess_{exchange}_{token}.",
             )
-            .header("WWW-Authenticate", "Bearer"),
+            .header("WWW-Authenticate", &"Bearer"),
             Self::OtherExchange => Answer::new(
                 403,
                 "other_exchange",
@@ -163,7 +164,7 @@ impl ApiError {
                 "method_not_allowed",
                 format!("This path takes {allow}."),
             )
-            .header("Allow", allow),
+            .header("Allow", &allow),
             Self::BodyTooLarge { limit } => too_large("the body", limit),
             Self::NotJson => Answer::new(
                 415,
@@ -209,13 +210,13 @@ fn answer_service(error: ServiceError) -> Answer {
             "taking_over",
             "The bucket of another server is being taken over; try again soon.",
         )
-        .header("Retry-After", RETRY_LATER),
+        .header("Retry-After", &RETRY_LATER),
         ServiceError::Contended | ServiceError::Store(_) | ServiceError::Dropped(_) => Answer::new(
             503,
             "unavailable",
             "The storage is not answering as it should; try again. Repeating the same call is safe for updates, and for a new request after a look at the list.",
         )
-        .header("Retry-After", RETRY_SOON),
+        .header("Retry-After", &RETRY_SOON),
     }
 }
 
@@ -258,11 +259,14 @@ mod tests {
 
     #[test]
     fn a_failing_store_says_nothing_of_itself() {
-        let error = StoreError::new("get", "keys/exchange=home/abc.json", "socket /var/run/x");
+        let error = StoreError::new("get", "keys/exchange=home/abc.json", &"socket /var/run/x");
         let reply = ApiError::Service(ServiceError::Store(error)).into_reply("r1");
         let text = String::from_utf8(reply.body.clone().unwrap()).unwrap();
         assert_eq!(reply.status, 503);
-        assert!(!text.contains("keys/") && !text.contains("socket"), "{text}");
+        assert!(
+            !text.contains("keys/") && !text.contains("socket"),
+            "{text}"
+        );
         assert!(reply.headers.contains(&("Retry-After", "2".to_owned())));
     }
 }

@@ -32,5 +32,8 @@ pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
         .into());
     }
     executors::change_profile(&call.app, caller.exchange, caller.executor, profile).await?;
-    Ok(Reply::json(200, &json!({"executor_id": id, "updated": true})))
+    Ok(Reply::json(
+        200,
+        &json!({"executor_id": id, "updated": true}),
+    ))
 }

@@ -199,8 +199,19 @@ mod tests {
     #[test]
     fn refuses_what_is_no_json() {
         for bad in [
-            "", " ", "{", "{}}", "{'a':1}", "nul", "[1,]", "\u{feff}{}", "{\"a\":1e999}", "NaN",
-            "\"\\ud800\"", "\"a\nb\"", "{\"a\":1} {\"a\":1}",
+            "",
+            " ",
+            "{",
+            "{}}",
+            "{'a':1}",
+            "nul",
+            "[1,]",
+            "\u{feff}{}",
+            "{\"a\":1e999}",
+            "NaN",
+            "\"\\ud800\"",
+            "\"a\nb\"",
+            "{\"a\":1} {\"a\":1}",
         ] {
             assert_eq!(refused(bad), "malformed", "{bad:?}");
         }
@@ -213,7 +224,10 @@ mod tests {
             (r#"{"a":{"b":1,"b":2}}"#, "a.b is given twice"),
             (r#"{"a":1,"\u0061":2}"#, "a is given twice"),
             (r#"[["\u0000"]]"#, "body[0][0] must not contain"),
-            (r#"{"mess":[{"x":"\u001b[2J"}]}"#, "mess[0].x must not contain"),
+            (
+                r#"{"mess":[{"x":"\u001b[2J"}]}"#,
+                "mess[0].x must not contain",
+            ),
             (r#"{"a":{"\u0000":1}}"#, "a has a field whose name"),
         ] {
             let refused = refused(bad);

@@ -164,10 +164,7 @@ where
 }
 
 /// Runs the handler of the call's method.
-async fn run(
-    methods: &'static [(Method, Handler)],
-    call: Call,
-) -> Result<Reply, ApiError> {
+async fn run(methods: &'static [(Method, Handler)], call: Call) -> Result<Reply, ApiError> {
     let wanted = match call.request.method() {
         Method::Head => Method::Get,
         method => method,

@@ -17,10 +17,10 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     let mut fields = call.fields().await?;
     let token = fields.take_string("registration_token")?;
     let token = call.header("X-Registration-Token").or(token);
-    if let Some(expected) = &call.app.config.registration_token {
-        if !token.is_some_and(|token| is_same(&token, expected)) {
-            return Err(ApiError::RegistrationToken);
-        }
+    if let Some(expected) = &call.app.config.registration_token
+        && !token.is_some_and(|token| is_same(&token, expected))
+    {
+        return Err(ApiError::RegistrationToken);
     }
     let id = ExecutorId::parse(&fields.require_string("executor_id")?, "executor_id")?;
     if id.as_str() == ExecutorId::EXCHANGE {

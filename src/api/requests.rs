@@ -53,7 +53,9 @@ pub async fn get(call: Call) -> Result<Reply, ApiError> {
 pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
     let Caller { exchange, executor } = call.caller().await?;
     let reference = call.reference()?;
-    let accepted = call.header("If-Match").and_then(|text| versions(&text, false));
+    let accepted = call
+        .header("If-Match")
+        .and_then(|text| versions(&text, false));
     let request = Request {
         exchange,
         reference,
@@ -72,13 +74,18 @@ pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
 pub async fn list(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller().await?;
     let query = call.query(&[
-        "status", "priority", "requestor", "executor", "updated_since", "limit", "cursor",
+        "status",
+        "priority",
+        "requestor",
+        "executor",
+        "updated_since",
+        "limit",
+        "cursor",
     ])?;
     let filter = parse_filter(&query)?;
     let limit = parse_limit(query.get("limit"))?;
     let cursor = parse_cursor(query.get("cursor"), &caller.exchange, &filter)?;
-    let listed =
-        list_threads(&call.app, &caller.exchange, &filter, limit, cursor.as_ref()).await?;
+    let listed = list_threads(&call.app, &caller.exchange, &filter, limit, cursor.as_ref()).await?;
     let rows: Vec<_> = listed.threads.iter().map(show_row).collect();
     let mut body = json!({ "threads": rows });
     if let Some(next) = listed.next {

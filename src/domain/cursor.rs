@@ -77,11 +77,17 @@ mod tests {
             reference: Ref::parse("2025-02-01-XY1Z").unwrap(),
         };
         let text = cursor.encode(&home, Some(Status::Pending));
-        assert_eq!(Cursor::decode(&text, &home, Some(Status::Pending)), Ok(cursor));
+        assert_eq!(
+            Cursor::decode(&text, &home, Some(Status::Pending)),
+            Ok(cursor)
+        );
         assert!(Cursor::decode(&text, &home, None).is_err());
         assert!(Cursor::decode(&text, &work, Some(Status::Pending)).is_err());
         for bad in ["", "x", "é", "AAAA", &text[1..], &format!("{text}AAAA")] {
-            assert!(Cursor::decode(bad, &home, Some(Status::Pending)).is_err(), "{bad}");
+            assert!(
+                Cursor::decode(bad, &home, Some(Status::Pending)).is_err(),
+                "{bad}"
+            );
         }
     }
 }

@@ -83,7 +83,7 @@ pub struct ThreadCreated {
     #[serde(default = "empty_list")]
     pub context: Value,
     /// How much it presses.
-    #[serde(default)]
+    #[serde(default = "normal")]
     pub priority: Priority,
     /// Who asks.
     pub requestor_id: ExecutorId,
@@ -93,6 +93,10 @@ pub struct ThreadCreated {
     /// What else came with it.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+fn normal() -> Priority {
+    Priority::Normal
 }
 
 fn empty_list() -> Value {

@@ -132,7 +132,16 @@ mod tests {
             assert!(ExchangeId::parse(good, "exchange_id").is_ok(), "{good}");
         }
         for bad in [
-            "", "_a", "-a", "a.b", "a/b", "a b", "é", "a\0", "..", &"x".repeat(65),
+            "",
+            "_a",
+            "-a",
+            "a.b",
+            "a/b",
+            "a b",
+            "é",
+            "a\0",
+            "..",
+            &"x".repeat(65),
         ] {
             assert!(ExchangeId::parse(bad, "exchange_id").is_err(), "{bad}");
         }

@@ -177,7 +177,15 @@ mod tests {
 
     #[test]
     fn never_panics_on_strange_text() {
-        for text in ["", "mess_", "mess__", "mess_é_é", "mess_home_é", "Bearer", "mess_home_"] {
+        for text in [
+            "",
+            "mess_",
+            "mess__",
+            "mess_é_é",
+            "mess_home_é",
+            "Bearer",
+            "mess_home_",
+        ] {
             assert_eq!(ApiKey::parse(text), None, "{text}");
         }
     }

@@ -49,7 +49,7 @@ impl NewRequest {
             Some(_) => return Err(Invalid::new("context", "must be a list")),
         };
         let priority = match fields.take_string("priority")? {
-            None => Priority::default(),
+            None => Priority::Normal,
             Some(text) => Priority::parse(&text, "priority")?,
         };
         let response_hint = match (fields.take("response_hint"), fields.take("response_hints")) {
@@ -194,7 +194,10 @@ mod tests {
             (json!({"intent": "x", "priority": "high"}), "priority"),
             (json!({"intent": "x", "priority": 1}), "priority"),
             (json!({"intent": "x", "context": {}}), "context"),
-            (json!({"intent": "x", "response_hint": 1, "response_hints": 2}), "response_hints"),
+            (
+                json!({"intent": "x", "response_hint": 1, "response_hints": 2}),
+                "response_hints",
+            ),
         ] {
             assert_eq!(request(bad.clone()).unwrap_err().path, path, "{bad}");
         }

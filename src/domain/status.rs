@@ -168,12 +168,6 @@ impl Priority {
     }
 }
 
-impl Default for Priority {
-    fn default() -> Self {
-        Self::Normal
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,7 +177,10 @@ mod tests {
         for status in Status::ALL {
             assert_eq!(Status::parse(status.as_str(), "status"), Ok(*status));
         }
-        assert_eq!(Status::parse("in_progress", "status"), Ok(Status::InProgress));
+        assert_eq!(
+            Status::parse("in_progress", "status"),
+            Ok(Status::InProgress)
+        );
         assert_eq!(Status::parse("canceled", "status"), Ok(Status::Cancelled));
         for bad in ["", "Pending", "done", "pending ", "__proto__"] {
             assert!(Status::parse(bad, "status").is_err(), "{bad}");

@@ -216,10 +216,7 @@ pub fn check_preferences(preferences: &Map<String, Value>) -> Result<(), Invalid
             Some(Value::String(text)) if is_time_of_day(text) => {}
             None if !enabled => {}
             _ => {
-                return Err(Invalid::new(
-                    path(name),
-                    "must be a time of day like 22:00",
-                ));
+                return Err(Invalid::new(path(name), "must be a time of day like 22:00"));
             }
         }
     }
@@ -285,7 +282,9 @@ fn check_kind(value: &Value, kind: Kind, path: &str) -> Result<(), Invalid> {
         | (Kind::List, Value::Array(_))
         | (Kind::Object, Value::Object(_))
         | (Kind::Any, _) => return Ok(()),
-        (Kind::Line(_) | Kind::Url | Kind::Text | Kind::Word(_), _) => "must be a string".to_owned(),
+        (Kind::Line(_) | Kind::Url | Kind::Text | Kind::Word(_), _) => {
+            "must be a string".to_owned()
+        }
         (Kind::List, _) => "must be a list".to_owned(),
         (Kind::Object, _) => "must be an object".to_owned(),
     };
@@ -329,7 +328,10 @@ mod tests {
     use super::*;
 
     fn object(value: Value) -> Map<String, Value> {
-        value.as_object().cloned().unwrap()
+        match value {
+            Value::Object(map) => map,
+            other => panic!("{other} is no object"),
+        }
     }
 
     #[test]
@@ -356,7 +358,10 @@ mod tests {
     fn what_is_wrong_is_named_by_its_path() {
         for (bad, path) in [
             (json!([{"type": "ntfy"}]), "notifications[0].topic"),
-            (json!([{"type": "ntfy", "topic": 3}]), "notifications[0].topic"),
+            (
+                json!([{"type": "ntfy", "topic": 3}]),
+                "notifications[0].topic",
+            ),
             (json!([{"type": "pager"}]), "notifications[0].type"),
             (json!([{}]), "notifications[0].type"),
             (json!(["ntfy"]), "notifications[0]"),
@@ -371,7 +376,10 @@ mod tests {
         for (bad, path) in [
             (json!({"on_anything": []}), "hooks"),
             (json!({"__proto__": []}), "hooks"),
-            (json!({"on_request_created": {}}), "hooks.on_request_created"),
+            (
+                json!({"on_request_created": {}}),
+                "hooks.on_request_created",
+            ),
             (
                 json!({"on_request_created": [{"type": "todoist"}]}),
                 "hooks.on_request_created[0].token",
@@ -385,13 +393,23 @@ mod tests {
                 "hooks.on_request_created[0].action",
             ),
         ] {
-            assert_eq!(check_hooks(&object(bad.clone())).unwrap_err().path, path, "{bad}");
+            assert_eq!(
+                check_hooks(&object(bad.clone())).unwrap_err().path,
+                path,
+                "{bad}"
+            );
         }
         for (bad, path) in [
             (json!({"min_priority": "high"}), "preferences.min_priority"),
             (json!({"quiet_hours": []}), "preferences.quiet_hours"),
-            (json!({"quiet_hours": {"enabled": "yes"}}), "preferences.quiet_hours.enabled"),
-            (json!({"quiet_hours": {"enabled": true}}), "preferences.quiet_hours.start"),
+            (
+                json!({"quiet_hours": {"enabled": "yes"}}),
+                "preferences.quiet_hours.enabled",
+            ),
+            (
+                json!({"quiet_hours": {"enabled": true}}),
+                "preferences.quiet_hours.start",
+            ),
             (
                 json!({"quiet_hours": {"enabled": true, "start": "22:00", "end": "24:00"}}),
                 "preferences.quiet_hours.end",

@@ -67,7 +67,7 @@ pub struct Committed<'a> {
 impl Thread {
     /// A new thread from the facts of its creation; `None` unless they begin with one.
     pub fn create(
-        reference: Ref,
+        reference: &Ref,
         facts: Vec<Fact>,
         actor: &ExecutorId,
         stamp: &Stamp,
@@ -77,8 +77,8 @@ impl Thread {
     }
 
     /// The thread that `events` amount to; `None` when there is no creation among them.
-    pub fn from_events(reference: Ref, events: Vec<Event>) -> Option<Self> {
-        let state = fold(&reference, &events)?;
+    pub fn from_events(reference: &Ref, events: Vec<Event>) -> Option<Self> {
+        let state = fold(reference, &events)?;
         Some(Self { state, events })
     }
 
@@ -116,10 +116,13 @@ impl Thread {
 
     /// The event by which the thread reached its present status, and what it says of it.
     pub fn last_status(&self) -> Option<(&Event, &StatusChanged)> {
-        self.events.iter().rev().find_map(|event| match &event.fact {
-            Fact::StatusChanged(change) => Some((event, change)),
-            _ => None,
-        })
+        self.events
+            .iter()
+            .rev()
+            .find_map(|event| match &event.fact {
+                Fact::StatusChanged(change) => Some((event, change)),
+                _ => None,
+            })
     }
 }
 

@@ -77,24 +77,19 @@ pub fn decide(thread: &Thread, actor: &ExecutorId, update: Update) -> Result<Vec
             facts.push(Fact::StatusChanged(change));
         }
     }
-    if let Some(mess) = mess {
-        if !(repeated && written_with_status(thread) == Some(mess.as_slice())) {
-            facts.push(Fact::MessageAdded(MessageAdded {
-                mess,
-                extra: serde_json::Map::new(),
-            }));
-        }
+    if let Some(mess) = mess
+        && !(repeated && written_with_status(thread) == Some(mess.as_slice()))
+    {
+        facts.push(Fact::MessageAdded(MessageAdded {
+            mess,
+            extra: serde_json::Map::new(),
+        }));
     }
     Ok(facts)
 }
 
 /// Whether `actor` itself brought the thread to `status`, and made this remark if any.
-fn reached_by(
-    thread: &Thread,
-    actor: &ExecutorId,
-    status: Status,
-    message: Option<&str>,
-) -> bool {
+fn reached_by(thread: &Thread, actor: &ExecutorId, status: Status, message: Option<&str>) -> bool {
     status == thread.state.status
         && thread.last_status().is_some_and(|(event, change)| {
             event.actor_id == *actor

@@ -39,7 +39,9 @@ impl Story {
         let facts = vec![Fact::ThreadCreated(created), Fact::MessageAdded(asked)];
         let reference = Ref::parse("2025-02-01-XY1Z").unwrap();
         let actor = id("agent");
-        let thread = with_stamp(1, 0, |stamp| Thread::create(reference, facts, &actor, stamp));
+        let thread = with_stamp(1, 0, |stamp| {
+            Thread::create(&reference, facts, &actor, stamp)
+        });
         Self {
             thread: thread.unwrap(),
             batches: 1,
@@ -75,7 +77,11 @@ impl Story {
     }
 
     fn holder(&self) -> Option<&str> {
-        self.thread.state.executor_id.as_ref().map(ExecutorId::as_str)
+        self.thread
+            .state
+            .executor_id
+            .as_ref()
+            .map(ExecutorId::as_str)
     }
 }
 
@@ -108,7 +114,10 @@ fn taking_over() -> Update {
 
 #[test]
 fn anyone_claims_a_pending_thread_or_takes_it_straight_on() {
-    for status in Status::ALL.iter().filter(|status| **status != Status::Pending) {
+    for status in Status::ALL
+        .iter()
+        .filter(|status| **status != Status::Pending)
+    {
         let mut story = Story::begin();
         assert_eq!(story.apply("phone", set(*status)), Ok(1), "{status}");
         assert_eq!((story.status(), story.holder()), (*status, Some("phone")));
@@ -130,7 +139,11 @@ fn the_holder_sets_every_working_and_terminal_status_and_releases() {
             Status::Waiting => assert_eq!(outcome, Ok(0)),
             _ => assert_eq!(outcome, Ok(1), "{status}"),
         }
-        let holder = if *status == Status::Pending { None } else { Some("phone") };
+        let holder = if *status == Status::Pending {
+            None
+        } else {
+            Some("phone")
+        };
         assert_eq!(story.holder(), holder, "{status}");
     }
 }
@@ -154,7 +167,10 @@ fn another_executor_changes_no_status() {
 fn another_executor_takes_over_when_it_says_so() {
     let mut story = Story::after(&[("phone", Status::Claimed), ("phone", Status::InProgress)]);
     assert_eq!(story.apply("tablet", taking_over()), Ok(1));
-    assert_eq!((story.status(), story.holder()), (Status::Claimed, Some("tablet")));
+    assert_eq!(
+        (story.status(), story.holder()),
+        (Status::Claimed, Some("tablet"))
+    );
     let (_, change) = story.thread.last_status().unwrap();
     assert!(change.takeover);
     // To claim what is free, or what one holds, is no takeover.
@@ -173,7 +189,11 @@ fn the_requestor_cancels_before_the_end_and_nothing_else() {
         let mut story = Story::after(&steps);
         let holder = story.holder().map(str::to_owned);
         assert_eq!(story.apply("agent", set(Status::Cancelled)), Ok(1));
-        assert_eq!(story.holder().map(str::to_owned), holder, "cancelling claims nothing");
+        assert_eq!(
+            story.holder().map(str::to_owned),
+            holder,
+            "cancelling claims nothing"
+        );
     }
     let mut story = Story::after(&[("phone", Status::Claimed)]);
     let refused = story.apply("agent", set(Status::Completed));
@@ -191,13 +211,22 @@ fn what_is_over_takes_no_status_but_messages() {
                     assert_eq!(outcome, Ok(0));
                 } else {
                     let holder = Some(id("phone"));
-                    assert_eq!(outcome, Err(Refusal::Ended { status: *end, holder }));
+                    assert_eq!(
+                        outcome,
+                        Err(Refusal::Ended {
+                            status: *end,
+                            holder
+                        })
+                    );
                 }
             }
         }
         let mut story = Story::after(&[("phone", *end)]);
         let mess = Some(vec![json!({"note": "thanks"})]);
-        let message = Update { mess, ..Update::default() };
+        let message = Update {
+            mess,
+            ..Update::default()
+        };
         assert_eq!(story.apply("agent", message), Ok(1));
     }
 }
@@ -205,10 +234,20 @@ fn what_is_over_takes_no_status_but_messages() {
 #[test]
 fn a_pending_thread_is_not_released_again() {
     let mut story = Story::begin();
-    assert_eq!(story.apply("phone", set(Status::Pending)), Err(Refusal::AlreadyPending));
+    assert_eq!(
+        story.apply("phone", set(Status::Pending)),
+        Err(Refusal::AlreadyPending)
+    );
     let mut story = Story::after(&[("phone", Status::Claimed), ("phone", Status::Pending)]);
-    assert_eq!(story.apply("phone", set(Status::Pending)), Ok(0), "a retry is safe");
-    assert_eq!(story.apply("tablet", set(Status::Pending)), Err(Refusal::AlreadyPending));
+    assert_eq!(
+        story.apply("phone", set(Status::Pending)),
+        Ok(0),
+        "a retry is safe"
+    );
+    assert_eq!(
+        story.apply("tablet", set(Status::Pending)),
+        Err(Refusal::AlreadyPending)
+    );
 }
 
 #[test]
@@ -222,10 +261,25 @@ fn a_retry_writes_nothing_and_a_new_message_does() {
     assert_eq!(story.apply("phone", done("locked")), Ok(2));
     assert_eq!(story.apply("phone", done("locked")), Ok(0));
     let mess = Some(vec![json!({"note": 1})]);
-    story.apply("agent", Update { mess, ..Update::default() }).unwrap();
+    story
+        .apply(
+            "agent",
+            Update {
+                mess,
+                ..Update::default()
+            },
+        )
+        .unwrap();
     assert_eq!(story.apply("phone", done("locked")), Ok(0), "also later");
-    assert_eq!(story.apply("phone", done("open")), Ok(1), "another message is added");
-    assert!(story.apply("tablet", done("locked")).is_err(), "another's call is no retry");
+    assert_eq!(
+        story.apply("phone", done("open")),
+        Ok(1),
+        "another message is added"
+    );
+    assert!(
+        story.apply("tablet", done("locked")).is_err(),
+        "another's call is no retry"
+    );
 }
 
 #[test]
@@ -245,9 +299,10 @@ fn a_remark_on_the_same_status_is_kept() {
 fn any_update() -> impl Strategy<Value = Update> {
     let status = proptest::option::of(proptest::sample::select(Status::ALL));
     let message = proptest::option::of("[a-c]{1,2}");
-    let mess = proptest::option::of(
-        proptest::collection::vec((0..3_u8).prop_map(|n| json!({ "note": n })), 1..3),
-    );
+    let mess = proptest::option::of(proptest::collection::vec(
+        (0..3_u8).prop_map(|n| json!({ "note": n })),
+        1..3,
+    ));
     (status, message, any::<bool>(), mess).prop_map(|(status, message, takeover, mess)| Update {
         message: message.filter(|_| status.is_some()),
         takeover: takeover && status == Some(Status::Claimed),

@@ -24,10 +24,10 @@ const REMEMBERED: usize = 10_000;
 pub async fn executor_of(app: &Rc<App>, key: &ApiKey) -> Result<Option<ExecutorId>, ServiceError> {
     let hash = key.hash();
     let now = app.clock.now();
-    if let Some(known) = app.isolate.keys.borrow().get(&hash) {
-        if known.until > now {
-            return Ok(Some(known.executor.clone()));
-        }
+    if let Some(known) = app.isolate.keys.borrow().get(&hash)
+        && known.until > now
+    {
+        return Ok(Some(known.executor.clone()));
     }
     let exchange = key.exchange();
     let stored = load::<KeyRecord>(app.store.as_ref(), &layout::key(exchange, &hash)).await?;

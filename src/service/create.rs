@@ -79,10 +79,7 @@ async fn run(
             }
         }
     }
-    (
-        Err(ServiceError::Contended),
-        nothing(),
-    )
+    (Err(ServiceError::Contended), nothing())
 }
 
 /// Puts a new thread under `reference`: the commit. Also says whether all puts were definite.
@@ -111,7 +108,7 @@ async fn put(
             now: obligation.opened_at,
             new_id: &|| app.clock.new_id(),
         };
-        let made = Thread::create(reference.clone(), facts.to_vec(), requestor, &stamp);
+        let made = Thread::create(&reference, facts.to_vec(), requestor, &stamp);
         let (None, Some(thread)) = (existing, made) else {
             return Err(NotCreated::Taken);
         };

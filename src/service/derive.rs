@@ -30,7 +30,7 @@ use crate::domain::limits::THREAD_BYTES;
 use crate::domain::thread::Thread;
 use crate::log::warn;
 use crate::storage::cas::{Loaded, load};
-use crate::storage::{Condition, List, Page, Put, Row, StoreError, layout};
+use crate::storage::{Condition, List, Page, Put, Row, StoreError, encode, layout};
 
 /// Objects that one stretch reads.
 const STRETCH: usize = 200;
@@ -123,7 +123,13 @@ pub async fn is_complete(app: &Rc<App>, exchange: &ExchangeId) -> Result<bool, S
 /// The store's.
 pub async fn mark_if_new(app: &Rc<App>, exchange: &ExchangeId) -> Result<(), ServiceError> {
     if standing(app, exchange).await? == Standing::New {
-        save(app, exchange, &Progress::at(Phase::Complete), Condition::Absent).await?;
+        save(
+            app,
+            exchange,
+            &Progress::at(Phase::Complete),
+            Condition::Absent,
+        )
+        .await?;
         remember(app, exchange);
     }
     Ok(())
@@ -151,7 +157,13 @@ async fn standing(app: &App, exchange: &ExchangeId) -> Result<Standing, StoreErr
         exchange_id: exchange.clone(),
     };
     Obligation::new(app, subject).open(app).await?;
-    save(app, exchange, &Progress::at(Phase::Executors), Condition::Absent).await?;
+    save(
+        app,
+        exchange,
+        &Progress::at(Phase::Executors),
+        Condition::Absent,
+    )
+    .await?;
     Ok(Standing::Underway)
 }
 
@@ -212,8 +224,7 @@ async fn save(
     condition: Condition<'_>,
 ) -> Result<bool, StoreError> {
     let key = layout::derived(exchange);
-    let body =
-        serde_json::to_vec(progress).map_err(|error| StoreError::new("write", &key, error))?;
+    let body = encode(&key, progress)?;
     let put = app.store.put(&key, body, None, condition).await?;
     Ok(matches!(put, Put::Stored(_)))
 }
@@ -325,7 +336,7 @@ async fn sort_log(
             match read_line(&key, line) {
                 Line::Event(reference, event) => {
                     let json = serde_json::to_string(&event)
-                        .map_err(|error| StoreError::new("write", &key, error))?;
+                        .map_err(|error| StoreError::new("write", &key, &error))?;
                     let part = parts.entry(reference).or_default();
                     part.push_str(&json);
                     part.push('\n');
@@ -442,11 +453,7 @@ async fn derive_threads(
 ///
 /// The thread is put before any of its parts is removed, and only if there is none, so that
 /// whoever finds some of the parts gone changes nothing.
-async fn derive_thread(
-    app: &App,
-    exchange: &ExchangeId,
-    reference: Ref,
-) -> Result<(), StoreError> {
+async fn derive_thread(app: &App, exchange: &ExchangeId, reference: Ref) -> Result<(), StoreError> {
     let prefix = format!("{}{reference}/", layout::derived_threads(exchange));
     let mut rows = Vec::new();
     loop {
@@ -461,27 +468,29 @@ async fn derive_thread(
     let mut events: Vec<Event> = Vec::new();
     for (key, body) in read_all(app, rows).await? {
         for line in String::from_utf8_lossy(&body).lines() {
-            let event =
-                serde_json::from_str(line).map_err(|error| StoreError::new("parse", &key, error))?;
+            let event = serde_json::from_str(line)
+                .map_err(|error| StoreError::new("parse", &key, &error))?;
             events.push(event);
         }
     }
     let store = app.store.as_ref();
     let key = layout::thread(exchange, &reference);
-    match Thread::from_events(reference, in_order(events)) {
+    match Thread::from_events(&reference, in_order(events)) {
         None => warn("a thread without its creation is left out", &key),
         Some(thread) => {
-            let body = serde_json::to_vec(&thread)
-                .map_err(|error| StoreError::new("write", &key, error))?;
+            let body = encode(&key, &thread)?;
             if body.len() > THREAD_BYTES {
-                warn("a thread is larger than the limit; it can be read, not changed", &key);
+                warn(
+                    "a thread is larger than the limit; it can be read, not changed",
+                    &key,
+                );
             }
             store.put(&key, body, None, Condition::Absent).await?;
             index(app, exchange, &key).await?;
         }
     }
     if !delete_all(store, &keys).await {
-        return Err(StoreError::new("delete", &prefix, "parts remain"));
+        return Err(StoreError::new("delete", &prefix, &"parts remain"));
     }
     Ok(())
 }
@@ -510,11 +519,11 @@ async fn index(app: &App, exchange: &ExchangeId, key: &str) -> Result<(), StoreE
             delete_all(store, &entries).await;
         }
         let summary =
-            serde_json::to_string(&state).map_err(|error| StoreError::new("write", key, error))?;
+            serde_json::to_string(&state).map_err(|error| StoreError::new("write", key, &error))?;
         let entries = entries(exchange, &state);
         for entry in &entries {
             if !put_entry(store, entry, &summary).await {
-                return Err(StoreError::new("put", entry, "the index entry is missing"));
+                return Err(StoreError::new("put", entry, &"the index entry is missing"));
             }
         }
         indexed = Some((state.version, entries));

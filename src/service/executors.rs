@@ -11,7 +11,7 @@ use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::limits::EXECUTOR_BYTES;
 use crate::storage::cas::{Loaded, Step, Target, load, swap};
 use crate::storage::rows::list_summaries;
-use crate::storage::{Condition, List, StoreError, layout};
+use crate::storage::{Condition, List, StoreError, encode, layout};
 
 /// Lists the members of an exchange, as other members may see them, sorted by id.
 ///
@@ -79,13 +79,18 @@ pub async fn change_profile(
         deadline: now.plus_millis(WRITE_WINDOW),
     };
     // One object, one put: to repeat it after an unclear answer does no harm.
-    let swapped = swap(target, current, |_| None, |executor: Option<Executor>| {
-        let mut executor = executor.ok_or(ServiceError::NoExecutor)?;
-        executor.change(profile.clone());
-        executor.last_seen = executor.last_seen.max(now);
-        let body = to_json(&executor, "the profile", EXECUTOR_BYTES)?;
-        Ok(Step::Put(body, Some(executor.public().to_string()), ()))
-    })
+    let swapped = swap(
+        target,
+        current,
+        |_| None,
+        |executor: Option<Executor>| {
+            let mut executor = executor.ok_or(ServiceError::NoExecutor)?;
+            executor.change(profile.clone());
+            executor.last_seen = executor.last_seen.max(now);
+            let body = to_json(&executor, "the profile", EXECUTOR_BYTES)?;
+            Ok(Step::Put(body, Some(executor.public().to_string()), ()))
+        },
+    )
     .await;
     Ok(swapped.result?)
 }
@@ -106,8 +111,7 @@ pub async fn touch(app: &App, exchange: &ExchangeId, id: &ExecutorId) -> Result<
         return Ok(());
     }
     document.last_seen = now;
-    let body =
-        serde_json::to_vec(&document).map_err(|error| StoreError::new("write", &key, error))?;
+    let body = encode(&key, &document)?;
     let summary = document.public().to_string();
     store
         .put(&key, body, Some(&summary), Condition::Matches(&tag))

@@ -42,8 +42,13 @@ impl Filter {
 
     fn admits(&self, state: &ThreadState) -> bool {
         self.status.is_none_or(|status| status == state.status)
-            && self.priority.is_none_or(|priority| priority == state.priority)
-            && self.requestor.as_ref().is_none_or(|id| *id == state.requestor_id)
+            && self
+                .priority
+                .is_none_or(|priority| priority == state.priority)
+            && self
+                .requestor
+                .as_ref()
+                .is_none_or(|id| *id == state.requestor_id)
             && (self.executor.is_none() || self.executor == state.executor_id)
     }
 }
@@ -90,7 +95,12 @@ async fn read_pages(
 ) -> Result<(Vec<ThreadState>, Option<Cursor>), ServiceError> {
     let prefix = layout::index(exchange, filter.status);
     let mut after = cursor.map(|cursor| {
-        layout::index_entry(exchange, filter.status, cursor.updated_at, &cursor.reference)
+        layout::index_entry(
+            exchange,
+            filter.status,
+            cursor.updated_at,
+            &cursor.reference,
+        )
     });
     let mut threads: Vec<ThreadState> = Vec::new();
     let mut seen = HashSet::new();
@@ -100,7 +110,11 @@ async fn read_pages(
         let query = List {
             prefix: &prefix,
             after: after.as_deref(),
-            limit: if filter.is_indexed() { wanted.min(PAGE) } else { PAGE },
+            limit: if filter.is_indexed() {
+                wanted.min(PAGE)
+            } else {
+                PAGE
+            },
             summaries: true,
         };
         let store = app.store.as_ref();
@@ -114,7 +128,10 @@ async fn read_pages(
             let Some(state) = summary.as_deref().and_then(parse) else {
                 continue;
             };
-            if filter.updated_since.is_some_and(|since| state.updated_at < since) {
+            if filter
+                .updated_since
+                .is_some_and(|since| state.updated_at < since)
+            {
                 return Ok((threads, None));
             }
             // Entries of one thread may stand side by side while it changes: the newest is

@@ -17,8 +17,8 @@ mod tests;
 
 use crate::background::Dropped;
 use crate::domain::transition::Refusal;
-use crate::storage::StoreError;
 use crate::storage::cas::Failure;
+use crate::storage::{StoreError, encode};
 
 /// Milliseconds after the writing of its obligation in which a mutation may start a put.
 ///
@@ -86,8 +86,7 @@ fn to_json<D: serde::Serialize>(
     what: &'static str,
     limit: usize,
 ) -> Result<Vec<u8>, ServiceError> {
-    let body = serde_json::to_vec(document)
-        .map_err(|error| ServiceError::Store(StoreError::new("write", what, error)))?;
+    let body = encode(what, document)?;
     if body.len() > limit {
         return Err(ServiceError::TooLarge { what, limit });
     }

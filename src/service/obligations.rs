@@ -11,7 +11,7 @@ use crate::domain::event::Event;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::KeyHash;
 use crate::domain::time::Timestamp;
-use crate::storage::{Condition, StoreError, layout};
+use crate::storage::{Condition, StoreError, encode, layout};
 
 /// Milliseconds until the tick first looks at an obligation: its writer's own time.
 pub const WRITERS_TIME: i64 = 60_000;
@@ -103,7 +103,7 @@ impl Obligation {
 
     /// Its JSON.
     pub fn to_json(&self) -> Result<Vec<u8>, StoreError> {
-        serde_json::to_vec(self).map_err(|error| StoreError::new("write", "due/", error))
+        encode(layout::DUE, self)
     }
 
     /// Writes it, before anything it is about is written.

@@ -20,7 +20,7 @@ use crate::domain::key::{ApiKey, KeyHash};
 use crate::domain::limits::EXECUTOR_BYTES;
 use crate::domain::time::Timestamp;
 use crate::storage::cas::{Step, Target, swap};
-use crate::storage::{Condition, Put, StoreError, layout};
+use crate::storage::{Condition, Put, StoreError, encode, layout};
 
 /// What lies under a key's hash.
 #[derive(Debug, Serialize, Deserialize)]
@@ -162,8 +162,7 @@ pub(super) async fn put_key(
         created_at: now,
     };
     let key = layout::key(exchange, hash);
-    let body =
-        serde_json::to_vec(&record).map_err(|error| StoreError::new("write", &key, error))?;
+    let body = encode(&key, &record)?;
     app.store.put(&key, body, None, Condition::Absent).await
 }
 

@@ -50,7 +50,7 @@ impl Settlement {
         };
         let reference = &thread.state.reference;
         let thread_key = layout::thread(exchange, reference);
-        let unwritable = |error| StoreError::new("write", &thread_key, error);
+        let unwritable = |error| StoreError::new("write", &thread_key, &error);
         let mut log = String::new();
         for event in batch.events {
             log.push_str(&log_line(exchange, Some(reference), event).map_err(unwritable)?);
@@ -125,7 +125,7 @@ impl Settlement {
             return Ok(false);
         };
         let now: Version = serde_json::from_slice(&object.body)
-            .map_err(|error| StoreError::new("parse", key, error))?;
+            .map_err(|error| StoreError::new("parse", key, &error))?;
         Ok(now.version > self.version)
     }
 }

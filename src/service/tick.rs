@@ -123,7 +123,11 @@ async fn claim(
     tag: &Tag,
     now: Timestamp,
 ) -> Result<Option<Obligation>, StoreError> {
-    if obligation.claim.as_ref().is_some_and(|claim| claim.until > now) {
+    if obligation
+        .claim
+        .as_ref()
+        .is_some_and(|claim| claim.until > now)
+    {
         return Ok(None);
     }
     obligation.claim = Some(Claim {
@@ -131,7 +135,10 @@ async fn claim(
         nonce: app.clock.new_id(),
     });
     let body = obligation.to_json()?;
-    let put = app.store.put(key, body, None, Condition::Matches(tag)).await?;
+    let put = app
+        .store
+        .put(key, body, None, Condition::Matches(tag))
+        .await?;
     Ok(matches!(put, Put::Stored(_)).then_some(obligation))
 }
 
@@ -158,14 +165,17 @@ async fn see_to(
             if committed {
                 met(announce(app, obligation).await)?;
             } else if now >= last_look {
-                app.store.delete(&layout::key(exchange_id, key_hash)).await?;
+                app.store
+                    .delete(&layout::key(exchange_id, key_hash))
+                    .await?;
             }
             committed
         }
         Subject::Derivation { exchange_id } => {
-            return Ok(match derive::advance(app, exchange_id).await? {
-                true => Verdict::Done,
-                false => Verdict::Again(now),
+            return Ok(if derive::advance(app, exchange_id).await? {
+                Verdict::Done
+            } else {
+                Verdict::Again(now)
             });
         }
     };
@@ -207,6 +217,6 @@ fn met(done: bool) -> Result<(), StoreError> {
     if done {
         Ok(())
     } else {
-        Err(StoreError::new("settle", layout::DUE, "a step failed"))
+        Err(StoreError::new("settle", layout::DUE, &"a step failed"))
     }
 }

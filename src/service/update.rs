@@ -89,7 +89,10 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
     let decision = |thread: Option<Thread>| {
         let thread = thread.ok_or(ServiceError::NoThread)?;
         let version = thread.state.version;
-        if versions.as_ref().is_some_and(|list| !list.contains(&version)) {
+        if versions
+            .as_ref()
+            .is_some_and(|list| !list.contains(&version))
+        {
             return Err(ServiceError::VersionDiffers { version });
         }
         let facts = decide(&thread, &actor, update.clone()).map_err(ServiceError::Refused)?;
@@ -121,9 +124,7 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
         Ok(Outcome::Committed(thread)) => finish(app, exchange, *thread, obligation).await,
         Ok(Outcome::Unchanged(state)) => (Ok(state), close(&app, obligation)),
         // A put whose fate is unknown may still commit: the tick will see.
-        Err(failure) if !swapped.definite => {
-            (Err(failure.into()), nothing())
-        }
+        Err(failure) if !swapped.definite => (Err(failure.into()), nothing()),
         Err(failure) => (Err(failure.into()), close(&app, obligation)),
     }
 }

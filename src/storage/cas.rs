@@ -79,7 +79,7 @@ pub async fn load<D: DeserializeOwned>(
             document,
             tag: object.tag,
         })),
-        Err(error) => Err(StoreError::new("parse", key, error)),
+        Err(error) => Err(StoreError::new("parse", key, &error)),
     }
 }
 
@@ -146,13 +146,11 @@ async fn reload<D: DeserializeOwned>(
     clock: &dyn Clock,
     key: &str,
 ) -> Result<Option<Loaded<D>>, StoreError> {
-    match load(store, key).await {
-        Ok(current) => Ok(current),
-        Err(_) => {
-            clock.jitter(LONGEST_WAIT).await;
-            load(store, key).await
-        }
+    if let Ok(current) = load(store, key).await {
+        return Ok(current);
     }
+    clock.jitter(LONGEST_WAIT).await;
+    load(store, key).await
 }
 
 impl<T, E> Swapped<T, E> {

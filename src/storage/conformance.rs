@@ -18,16 +18,22 @@ pub const CLAUSES: &[(&str, Clause)] = &[
     ("put_replaces", |s| Box::pin(put_replaces(s))),
     ("absent_puts_once", |s| Box::pin(absent_puts_once(s))),
     ("matches_swaps", |s| Box::pin(matches_swaps(s))),
-    ("matches_needs_an_object", |s| Box::pin(matches_needs_an_object(s))),
+    ("matches_needs_an_object", |s| {
+        Box::pin(matches_needs_an_object(s))
+    }),
     ("one_creator_wins", |s| Box::pin(one_creator_wins(s))),
     ("one_swapper_wins", |s| Box::pin(one_swapper_wins(s))),
-    ("delete_is_idempotent", |s| Box::pin(delete_is_idempotent(s))),
+    ("delete_is_idempotent", |s| {
+        Box::pin(delete_is_idempotent(s))
+    }),
     ("lists_in_order", |s| Box::pin(lists_in_order(s))),
     ("lists_in_pages", |s| Box::pin(lists_in_pages(s))),
     ("list_sees_changes", |s| Box::pin(list_sees_changes(s))),
     ("keys_are_exact", |s| Box::pin(keys_are_exact(s))),
     ("long_keys", |s| Box::pin(long_keys(s))),
-    ("summaries_are_whole_or_absent", |s| Box::pin(summaries_are_whole_or_absent(s))),
+    ("summaries_are_whole_or_absent", |s| {
+        Box::pin(summaries_are_whole_or_absent(s))
+    }),
     ("large_bodies", |s| Box::pin(large_bodies(s))),
 ];
 
@@ -35,6 +41,7 @@ fn check(holds: bool, what: &str) -> Outcome {
     if holds { Ok(()) } else { Err(what.to_owned()) }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` wants")]
 fn text(error: StoreError) -> String {
     error.to_string()
 }
@@ -56,7 +63,9 @@ async fn body(store: &dyn ObjectStore, key: &str) -> Result<Option<String>, Stri
 
 async fn tag(store: &dyn ObjectStore, key: &str) -> Result<Tag, String> {
     let object = store.get(key).await.map_err(text)?;
-    object.map(|object| object.tag).ok_or_else(|| format!("{key} is missing"))
+    object
+        .map(|object| object.tag)
+        .ok_or_else(|| format!("{key} is missing"))
 }
 
 async fn delete(store: &dyn ObjectStore, key: &str) -> Outcome {
@@ -94,7 +103,10 @@ async fn reads_what_was_put(store: &dyn ObjectStore) -> Outcome {
 }
 
 async fn absent_is_none(store: &dyn ObjectStore) -> Outcome {
-    check(body(store, "conformance/absent/a").await?.is_none(), "an absent object was read")
+    check(
+        body(store, "conformance/absent/a").await?.is_none(),
+        "an absent object was read",
+    )
 }
 
 async fn put_replaces(store: &dyn ObjectStore) -> Outcome {
@@ -102,8 +114,14 @@ async fn put_replaces(store: &dyn ObjectStore) -> Outcome {
     put(store, key, "first", Condition::Always).await?;
     let first = tag(store, key).await?;
     put(store, key, "second", Condition::Always).await?;
-    check(body(store, key).await?.as_deref() == Some("second"), "not replaced")?;
-    check(tag(store, key).await? != first, "the tag did not change with the content")?;
+    check(
+        body(store, key).await?.as_deref() == Some("second"),
+        "not replaced",
+    )?;
+    check(
+        tag(store, key).await? != first,
+        "the tag did not change with the content",
+    )?;
     delete(store, key).await
 }
 
@@ -113,7 +131,10 @@ async fn absent_puts_once(store: &dyn ObjectStore) -> Outcome {
     check(matches!(first, Put::Stored(_)), "the first was not stored")?;
     let second = put(store, key, "second", Condition::Absent).await?;
     check(second == Put::ConditionFailed, "the second was stored")?;
-    check(body(store, key).await?.as_deref() == Some("first"), "the first was changed")?;
+    check(
+        body(store, key).await?.as_deref() == Some("first"),
+        "the first was changed",
+    )?;
     delete(store, key).await?;
     let third = put(store, key, "third", Condition::Absent).await?;
     check(matches!(third, Put::Stored(_)), "not stored after a delete")?;
@@ -125,10 +146,16 @@ async fn matches_swaps(store: &dyn ObjectStore) -> Outcome {
     put(store, key, "first", Condition::Always).await?;
     let first = tag(store, key).await?;
     let swapped = put(store, key, "second", Condition::Matches(&first)).await?;
-    check(matches!(swapped, Put::Stored(_)), "not swapped at the right tag")?;
+    check(
+        matches!(swapped, Put::Stored(_)),
+        "not swapped at the right tag",
+    )?;
     let stale = put(store, key, "third", Condition::Matches(&first)).await?;
     check(stale == Put::ConditionFailed, "swapped at a stale tag")?;
-    check(body(store, key).await?.as_deref() == Some("second"), "a failed swap changed it")?;
+    check(
+        body(store, key).await?.as_deref() == Some("second"),
+        "a failed swap changed it",
+    )?;
     delete(store, key).await
 }
 
@@ -139,13 +166,18 @@ async fn matches_needs_an_object(store: &dyn ObjectStore) -> Outcome {
     delete(store, key).await?;
     let swapped = put(store, key, "second", Condition::Matches(&old)).await?;
     check(swapped == Put::ConditionFailed, "swapped what is not there")?;
-    check(body(store, key).await?.is_none(), "a failed swap made an object")
+    check(
+        body(store, key).await?.is_none(),
+        "a failed swap made an object",
+    )
 }
 
 async fn one_creator_wins(store: &dyn ObjectStore) -> Outcome {
     let key = "conformance/create-race/a";
     let bodies: Vec<String> = (0..8).map(|n| format!("writer {n}")).collect();
-    let puts = bodies.iter().map(|body| put(store, key, body, Condition::Absent));
+    let puts = bodies
+        .iter()
+        .map(|body| put(store, key, body, Condition::Absent));
     one_winner(store, key, &bodies, join_all(puts).await).await
 }
 
@@ -154,7 +186,9 @@ async fn one_swapper_wins(store: &dyn ObjectStore) -> Outcome {
     put(store, key, "first", Condition::Always).await?;
     let first = tag(store, key).await?;
     let bodies: Vec<String> = (0..8).map(|n| format!("writer {n}")).collect();
-    let puts = bodies.iter().map(|body| put(store, key, body, Condition::Matches(&first)));
+    let puts = bodies
+        .iter()
+        .map(|body| put(store, key, body, Condition::Matches(&first)));
     one_winner(store, key, &bodies, join_all(puts).await).await
 }
 
@@ -172,7 +206,10 @@ async fn one_winner(
         .map(|(_, body)| body.clone())
         .collect();
     check(winners.len() == 1, &format!("{} winners", winners.len()))?;
-    check(body(store, key).await? == winners.into_iter().next(), "another's body is stored")?;
+    check(
+        body(store, key).await? == winners.into_iter().next(),
+        "another's body is stored",
+    )?;
     delete(store, key).await
 }
 
@@ -191,7 +228,9 @@ async fn delete_is_idempotent(store: &dyn ObjectStore) -> Outcome {
 
 async fn lists_in_order(store: &dyn ObjectStore) -> Outcome {
     let prefix = "conformance/order/";
-    let names = ["b", "a/2", "a/1", "a-1", "A", "a=1/x", "a.json", "0", "a_1", "z/y/x"];
+    let names = [
+        "b", "a/2", "a/1", "a-1", "A", "a=1/x", "a.json", "0", "a_1", "z/y/x",
+    ];
     for name in names {
         put(store, &format!("{prefix}{name}"), name, Condition::Always).await?;
     }
@@ -230,15 +269,24 @@ async fn lists_in_pages(store: &dyn ObjectStore) -> Outcome {
         put(store, key, "x", Condition::Always).await?;
     }
     for limit in [1, 7, 22, 23, 24] {
-        check(all(store, prefix, limit).await? == keys, &format!("pages of {limit}"))?;
+        check(
+            all(store, prefix, limit).await? == keys,
+            &format!("pages of {limit}"),
+        )?;
     }
     let after = list(store, prefix, Some("conformance/pages/009x"), 3, false).await?;
     let after: Vec<_> = after.rows.into_iter().map(|row| row.key).collect();
-    check(keys.get(10..13) == Some(&after), "`after` need not be a key")?;
+    check(
+        keys.get(10..13) == Some(&after),
+        "`after` need not be a key",
+    )?;
     for key in keys {
         delete(store, &key).await?;
     }
-    check(all(store, prefix, 10).await?.is_empty(), "deleted keys are listed")
+    check(
+        all(store, prefix, 10).await?.is_empty(),
+        "deleted keys are listed",
+    )
 }
 
 async fn list_sees_changes(store: &dyn ObjectStore) -> Outcome {
@@ -246,9 +294,15 @@ async fn list_sees_changes(store: &dyn ObjectStore) -> Outcome {
     let key = format!("{prefix}a");
     for _ in 0..5 {
         put(store, &key, "x", Condition::Always).await?;
-        check(all(store, prefix, 10).await?.len() == 1, "a put is not listed at once")?;
+        check(
+            all(store, prefix, 10).await?.len() == 1,
+            "a put is not listed at once",
+        )?;
         delete(store, &key).await?;
-        check(all(store, prefix, 10).await?.is_empty(), "a delete is not seen at once")?;
+        check(
+            all(store, prefix, 10).await?.is_empty(),
+            "a delete is not seen at once",
+        )?;
     }
     Ok(())
 }
@@ -256,12 +310,21 @@ async fn list_sees_changes(store: &dyn ObjectStore) -> Outcome {
 async fn keys_are_exact(store: &dyn ObjectStore) -> Outcome {
     let (upper, lower) = ("conformance/case/Home", "conformance/case/home");
     put(store, upper, "upper", Condition::Always).await?;
-    check(body(store, lower).await?.is_none(), "another case is the same key")?;
+    check(
+        body(store, lower).await?.is_none(),
+        "another case is the same key",
+    )?;
     let created = put(store, lower, "lower", Condition::Absent).await?;
     check(matches!(created, Put::Stored(_)), "another case is taken")?;
-    check(body(store, upper).await?.as_deref() == Some("upper"), "overwritten by another case")?;
+    check(
+        body(store, upper).await?.as_deref() == Some("upper"),
+        "overwritten by another case",
+    )?;
     delete(store, upper).await?;
-    check(body(store, lower).await?.is_some(), "deleted with another case")?;
+    check(
+        body(store, lower).await?.is_some(),
+        "deleted with another case",
+    )?;
     delete(store, lower).await
 }
 
@@ -279,16 +342,28 @@ async fn summaries_are_whole_or_absent(store: &dyn ObjectStore) -> Outcome {
     let wide = "✓".repeat(4_500);
     for summary in ["{\"intent\":\"Tür zu? ✓🚪\"}", &long, &wide] {
         let body = summary.as_bytes().to_vec();
-        let stored = store.put(&key, body, Some(summary), Condition::Always).await.map_err(text)?;
-        check(matches!(stored, Put::Stored(_)), "a summary keeps a put from being stored")?;
+        let stored = store
+            .put(&key, body, Some(summary), Condition::Always)
+            .await
+            .map_err(text)?;
+        check(
+            matches!(stored, Put::Stored(_)),
+            "a summary keeps a put from being stored",
+        )?;
         let page = list(store, prefix, None, 10, true).await?;
         let listed = page.rows.first().ok_or("not listed")?.summary.clone();
-        check(listed.is_none_or(|listed| listed == summary), "a summary came back changed")?;
+        check(
+            listed.is_none_or(|listed| listed == summary),
+            "a summary came back changed",
+        )?;
     }
     put(store, &key, "x", Condition::Always).await?;
     let page = list(store, prefix, None, 10, true).await?;
     let row = page.rows.first().ok_or("not listed")?;
-    check(row.summary.is_none(), "a put without a summary left the old one")?;
+    check(
+        row.summary.is_none(),
+        "a put without a summary left the old one",
+    )?;
     delete(store, &key).await
 }
 
@@ -296,7 +371,10 @@ async fn large_bodies(store: &dyn ObjectStore) -> Outcome {
     let key = "conformance/large/a";
     let content = "0123456789abcdef".repeat(300_000);
     put(store, key, &content, Condition::Always).await?;
-    check(body(store, key).await?.as_deref() == Some(content.as_str()), "a large body differs")?;
+    check(
+        body(store, key).await?.as_deref() == Some(content.as_str()),
+        "a large body differs",
+    )?;
     delete(store, key).await
 }
 

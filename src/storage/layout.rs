@@ -99,9 +99,13 @@ pub fn index_entry(
     let days = status.is_none_or(Status::is_terminal);
     if days {
         let (year, month, day) = updated_at.date();
-        let date = i64::from(year) * 10_000 + i64::from(month) * 100 + i64::from(day);
-        let rest = 99_999_999_i64.saturating_sub(date);
-        format!("{list}{rest:08}/{time:013}-{reference}")
+        // Descending, so that the newest day is listed first.
+        let (year, month, day) = (
+            9_999_i32.saturating_sub(year),
+            99_u32.saturating_sub(month),
+            99_u32.saturating_sub(day),
+        );
+        format!("{list}{year:04}{month:02}{day:02}/{time:013}-{reference}")
     } else {
         format!("{list}{time:013}-{reference}")
     }
@@ -131,7 +135,10 @@ mod tests {
             event_batch(&home(), ts, Uuid::nil()),
             "events/exchange=home/2025/02/01/00000000-0000-0000-0000-000000000000.jsonl"
         );
-        assert_eq!(executor(&home(), &phone), "executors/exchange=home/phone.json");
+        assert_eq!(
+            executor(&home(), &phone),
+            "executors/exchange=home/phone.json"
+        );
     }
 
     #[test]
@@ -155,7 +162,10 @@ mod tests {
                 let position = (Timestamp::parse(text).unwrap(), reference.clone());
                 assert_eq!(index_position(key), Some(position));
             }
-            assert!(keys.iter().all(|key| key.starts_with(&index(&home(), status))));
+            assert!(
+                keys.iter()
+                    .all(|key| key.starts_with(&index(&home(), status)))
+            );
         }
     }
 

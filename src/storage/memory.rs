@@ -148,7 +148,11 @@ impl Memory {
             .collect()
     }
 
-    /// The text of an object that must be there.
+    /// The text of an object.
+    ///
+    /// # Panics
+    ///
+    /// There is none, or it is no text.
     pub fn text(&self, key: &str) -> String {
         let objects = self.shared.objects.borrow();
         String::from_utf8(objects[key].body.clone()).unwrap()
@@ -193,9 +197,7 @@ impl Memory {
     /// Begins an operation: gives way to others, counts it, and finds what strikes it.
     async fn begin(&self, verb: Verb, key: &str) -> Result<Option<Effect>, StoreError> {
         give_way().await;
-        let mut operations = self.shared.operations.borrow_mut();
-        operations.push((verb, key.to_owned()));
-        drop(operations);
+        self.count(verb, key);
         match self.struck(verb, key) {
             Some((Moment::Before, effect)) => {
                 suffer(effect, verb, key).await?;
@@ -204,6 +206,11 @@ impl Memory {
             Some((Moment::After, effect)) => Ok(Some(effect)),
             None => Ok(None),
         }
+    }
+
+    fn count(&self, verb: Verb, key: &str) {
+        let mut operations = self.shared.operations.borrow_mut();
+        operations.push((verb, key.to_owned()));
     }
 
     fn struck(&self, verb: Verb, key: &str) -> Option<(Moment, Effect)> {
@@ -237,7 +244,7 @@ async fn suffer(effect: Effect, verb: Verb, key: &str) -> Result<(), StoreError>
                 Verb::Delete => "delete",
                 Verb::List => "list",
             };
-            Err(StoreError::new(operation, key, "injected fault"))
+            Err(StoreError::new(operation, key, &"injected fault"))
         }
         Effect::Hold(hold) => {
             let taken = hold.borrow_mut().take();

@@ -14,6 +14,7 @@ pub mod conformance;
 pub mod memory;
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 /// A bucket of objects under string keys.
 ///
@@ -130,6 +131,15 @@ pub struct Row {
     pub summary: Option<String>,
 }
 
+/// Writes a document of the bucket as JSON.
+///
+/// # Errors
+///
+/// It cannot be written as JSON; `key` tells where it was to go.
+pub fn encode<D: Serialize>(key: &str, document: &D) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(document).map_err(|error| StoreError::new("write", key, &error))
+}
+
 /// The bucket did not do what was asked, or it is unknown whether it did.
 ///
 /// The text is for the log: it may name keys, and is never shown to a client.
@@ -146,7 +156,7 @@ pub struct StoreError {
 
 impl StoreError {
     /// An operation on `key` that failed for `reason`.
-    pub fn new(operation: &'static str, key: &str, reason: impl ToString) -> Self {
+    pub fn new(operation: &'static str, key: &str, reason: &dyn std::fmt::Display) -> Self {
         Self {
             operation,
             key: key.to_owned(),

@@ -36,7 +36,7 @@ impl ObjectStore for R2 {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
-        let failed = |error: worker::Error| StoreError::new("get", key, error);
+        let failed = |error: worker::Error| StoreError::new("get", key, &error);
         let Some(object) = self.bucket.get(key).execute().await.map_err(failed)? else {
             return Ok(None);
         };
@@ -46,7 +46,7 @@ impl ObjectStore for R2 {
                 let body = body.bytes().await.map_err(failed)?;
                 Ok(Some(Object { body, tag }))
             }
-            None => Err(StoreError::new("get", key, "an object without a body")),
+            None => Err(StoreError::new("get", key, &"an object without a body")),
         }
     }
 
@@ -76,7 +76,7 @@ impl ObjectStore for R2 {
         match put.execute().await {
             Ok(Some(object)) => Ok(Put::Stored(Tag(object.etag()))),
             Ok(None) => Ok(Put::ConditionFailed),
-            Err(error) => Err(StoreError::new("put", key, error)),
+            Err(error) => Err(StoreError::new("put", key, &error)),
         }
     }
 
@@ -84,11 +84,11 @@ impl ObjectStore for R2 {
         self.bucket
             .delete(key)
             .await
-            .map_err(|error| StoreError::new("delete", key, error))
+            .map_err(|error| StoreError::new("delete", key, &error))
     }
 
     async fn list(&self, query: List<'_>) -> Result<Page, StoreError> {
-        let failed = |error: worker::Error| StoreError::new("list", query.prefix, error);
+        let failed = |error: worker::Error| StoreError::new("list", query.prefix, &error);
         let most = if query.summaries { SUMMARY_PAGE } else { 1_000 };
         let limit = u32::try_from(query.limit.clamp(1, most)).unwrap_or(1);
         let mut list = self.bucket.list().prefix(query.prefix).limit(limit);

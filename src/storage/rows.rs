@@ -38,7 +38,8 @@ impl SummaryCache {
             *kept = Kept::default();
         }
         kept.bytes = kept.bytes.saturating_add(size);
-        kept.by_key.insert(key.to_owned(), (tag, summary.to_owned()));
+        kept.by_key
+            .insert(key.to_owned(), (tag, summary.to_owned()));
     }
 }
 

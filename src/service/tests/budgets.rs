@@ -14,7 +14,12 @@ type Cost = (usize, usize, usize, usize);
 fn cost(world: &World) -> Cost {
     let operations = world.store.take_operations();
     let count = |verb| operations.iter().filter(|(v, _)| *v == verb).count();
-    (count(Verb::Get), count(Verb::Put), count(Verb::Delete), count(Verb::List))
+    (
+        count(Verb::Get),
+        count(Verb::Put),
+        count(Verb::Delete),
+        count(Verb::List),
+    )
 }
 
 /// What every call costs in a world with so many threads, in the order of the documentation.
@@ -35,16 +40,22 @@ fn costs(world: &mut World, threads: usize) -> Vec<(&'static str, Cost)> {
     world.create("agent").unwrap();
     costs.push(("create", cost(world)));
 
-    world.update(&reference, "agent", set(Status::Claimed)).unwrap();
+    world
+        .update(&reference, "agent", set(Status::Claimed))
+        .unwrap();
     costs.push(("claim", cost(world)));
 
     world.update(&reference, "agent", say("hello")).unwrap();
     costs.push(("message", cost(world)));
 
-    world.update(&reference, "agent", set(Status::Claimed)).unwrap();
+    world
+        .update(&reference, "agent", set(Status::Claimed))
+        .unwrap();
     costs.push(("repeated claim", cost(world)));
 
-    world.update(&reference, "other", set(Status::Completed)).unwrap_err();
+    world
+        .update(&reference, "other", set(Status::Completed))
+        .unwrap_err();
     costs.push(("refused", cost(world)));
 
     world.register("agent").unwrap_err();
@@ -57,7 +68,9 @@ fn costs(world: &mut World, threads: usize) -> Vec<(&'static str, Cost)> {
     costs.push(("list 10", cost(world)));
 
     let app = world.app.clone();
-    world.run(async move { executors::list(&app, &home()).await }).unwrap();
+    world
+        .run(async move { executors::list(&app, &home()).await })
+        .unwrap();
     costs.push(("list executors", cost(world)));
     costs
 }
@@ -134,7 +147,9 @@ fn what_a_key_costs() {
         .unwrap();
     let ask = |world: &mut World, key: &ApiKey| {
         let (app, key) = (world.app.clone(), key.clone());
-        let found = world.run(async move { executor_of(&app, &key).await }).unwrap();
+        let found = world
+            .run(async move { executor_of(&app, &key).await })
+            .unwrap();
         (found, cost(world))
     };
     cost(&world);

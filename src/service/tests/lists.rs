@@ -64,7 +64,9 @@ fn newest_change_first() {
     let mut world = World::new();
     let refs = fill(&mut world, 4);
     world.pass(HOUR);
-    world.update(&refs[1], "phone", set(Status::Claimed)).unwrap();
+    world
+        .update(&refs[1], "phone", set(Status::Claimed))
+        .unwrap();
     world.pass(26 * HOUR);
     world.update(&refs[0], "phone", say("hello")).unwrap();
     let expected = [&refs[0], &refs[1], &refs[3], &refs[2]];
@@ -77,12 +79,20 @@ fn filters() {
     let refs = fill(&mut world, 6);
     let before = world.now();
     world.pass(1);
-    world.update(&refs[2], "phone", set(Status::Claimed)).unwrap();
-    world.update(&refs[4], "tablet", set(Status::Completed)).unwrap();
+    world
+        .update(&refs[2], "phone", set(Status::Claimed))
+        .unwrap();
+    world
+        .update(&refs[4], "tablet", set(Status::Completed))
+        .unwrap();
     let refs_of = |world: &mut World, filter: Filter| -> Vec<Ref> {
         let listed = page(world, &filter, 100, None);
         assert!(listed.next.is_none() && listed.complete);
-        listed.threads.into_iter().map(|thread| thread.reference).collect()
+        listed
+            .threads
+            .into_iter()
+            .map(|thread| thread.reference)
+            .collect()
     };
     let by_executor = Filter {
         executor: Some(id("phone")),

@@ -217,7 +217,11 @@ impl World {
             };
             list(&app, &home(), &filter, 1_000, None).await.unwrap()
         });
-        listed.threads.into_iter().map(|thread| thread.reference).collect()
+        listed
+            .threads
+            .into_iter()
+            .map(|thread| thread.reference)
+            .collect()
     }
 
     /// The lines of the log, with their number of occurrences of each event id.
@@ -241,7 +245,10 @@ impl World {
                 *ids.entry(line["event_id"].to_string()).or_insert(0) += 1;
             }
         }
-        assert!(ids.values().all(|count| *count == 1), "an event is there twice");
+        assert!(
+            ids.values().all(|count| *count == 1),
+            "an event is there twice"
+        );
         ids.len()
     }
 }
@@ -268,7 +275,13 @@ async fn registration(app: Rc<App>, executor: &str) -> Result<(), ServiceError> 
 
 async fn creation(app: Rc<App>, requestor: &str) -> Result<ThreadState, ServiceError> {
     let body = Fields::of("", json!({"intent": "Check front door"})).unwrap();
-    create(&app, home(), id(requestor), NewRequest::parse(body).unwrap()).await
+    create(
+        &app,
+        home(),
+        id(requestor),
+        NewRequest::parse(body).unwrap(),
+    )
+    .await
 }
 
 fn change_of(

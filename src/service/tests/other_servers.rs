@@ -22,35 +22,64 @@ fn foreign(threads: usize) -> World {
         "preferences": {}, "api_key_hash": hash,
         "created_at": "2025-01-01T00:00:00.000Z", "last_seen": "2025-01-01T00:00:00.000Z",
     });
-    world.store.plant("executors/exchange=home/phone.json", &executor.to_string());
+    world
+        .store
+        .plant("executors/exchange=home/phone.json", &executor.to_string());
     let mut count = 0_u128;
     let mut event = |ts: &str, reference: Option<&str>, kind: &str, payload: Value| {
         count += 1;
         // Names that have nothing to do with the order of the events.
-        let id = uuid::Uuid::from_u128(count.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+        let id =
+            uuid::Uuid::from_u128(count.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
         let line = json!({"event_id": id, "ts": ts, "exchange_id": "home", "thread_ref": reference,
             "event_type": kind, "actor_id": "phone", "payload": payload});
         let day = ts[..10].replace('-', "/");
         let key = format!("events/exchange=home/{day}/{id}.jsonl");
         world.store.plant(&key, &format!("{line}\n"));
     };
-    event("2025-01-01T00:00:00.000Z", None, "executor_registered",
-        json!({"display_name": "Phone", "capabilities": []}));
+    event(
+        "2025-01-01T00:00:00.000Z",
+        None,
+        "executor_registered",
+        json!({"display_name": "Phone", "capabilities": []}),
+    );
     for n in 0..threads {
         let reference = format!("2025-01-02-{n:04}");
         let reference = Some(reference.as_str());
         let posted = format!("2025-01-02T00:{:02}:{:02}.000Z", n / 60 % 60, n % 60);
         let later = posted.replace("2025-01-02", "2025-01-03");
-        event(&posted, reference, "thread_created", json!({"intent": format!("Errand {n}"),
-            "context": [], "priority": "normal", "requestor_id": "phone", "response_hint": []}));
-        event(&posted, reference, "message_added", json!({"mess": [{"request": {"intent": "x"}}]}));
-        event(&later, reference, "status_changed",
-            json!({"old_status": "pending", "new_status": "claimed", "executor_id": "phone"}));
+        event(
+            &posted,
+            reference,
+            "thread_created",
+            json!({"intent": format!("Errand {n}"),
+            "context": [], "priority": "normal", "requestor_id": "phone", "response_hint": []}),
+        );
+        event(
+            &posted,
+            reference,
+            "message_added",
+            json!({"mess": [{"request": {"intent": "x"}}]}),
+        );
+        event(
+            &later,
+            reference,
+            "status_changed",
+            json!({"old_status": "pending", "new_status": "claimed", "executor_id": "phone"}),
+        );
         if n % 2 == 0 {
-            event(&later.replace(".000", ".500"), reference, "status_changed",
-                json!({"old_status": "claimed", "new_status": "completed", "executor_id": "phone"}));
-            event(&later.replace(".000", ".500"), reference, "message_added",
-                json!({"mess": [{"response": {"content": ["done"]}}]}));
+            event(
+                &later.replace(".000", ".500"),
+                reference,
+                "status_changed",
+                json!({"old_status": "claimed", "new_status": "completed", "executor_id": "phone"}),
+            );
+            event(
+                &later.replace(".000", ".500"),
+                reference,
+                "message_added",
+                json!({"mess": [{"response": {"content": ["done"]}}]}),
+            );
         }
     }
     world
@@ -59,7 +88,9 @@ fn foreign(threads: usize) -> World {
 fn login(world: &mut World) -> Option<ExecutorId> {
     let app = world.app.clone();
     let key = ApiKey::parse(KEY).unwrap();
-    world.run(async move { executor_of(&app, &key).await }).unwrap()
+    world
+        .run(async move { executor_of(&app, &key).await })
+        .unwrap()
 }
 
 fn is_complete(world: &mut World) -> bool {
@@ -74,7 +105,10 @@ fn logins_work_at_once_and_threads_once_they_are_derived() {
     let mut world = foreign(700);
     let reference = Ref::parse("2025-01-02-0003").unwrap();
     assert_eq!(login(&mut world), Some(id("phone")));
-    assert!(matches!(world.thread(&reference), Err(ServiceError::Deriving)));
+    assert!(matches!(
+        world.thread(&reference),
+        Err(ServiceError::Deriving)
+    ));
     let claim = world.update(&reference, "phone", set(Status::Completed));
     assert!(matches!(claim, Err(ServiceError::Deriving)));
     // New requests are taken meanwhile.
@@ -85,14 +119,19 @@ fn logins_work_at_once_and_threads_once_they_are_derived() {
         calls += 1;
         assert!(calls < 100, "it does not end");
     }
-    assert!(calls > 5, "a call does a bounded stretch, this took {calls}");
+    assert!(
+        calls > 5,
+        "a call does a bounded stretch, this took {calls}"
+    );
     let thread = world.thread(&reference).unwrap();
     assert_eq!(thread.state.status, Status::Claimed);
     assert_eq!(thread.state.requestor_id, id("phone"));
     assert_eq!(world.listed(Some(Status::Completed)).len(), 350);
     assert_eq!(world.listed(Some(Status::Claimed)).len(), 350);
     assert_eq!(world.listed(Some(Status::Pending)), vec![new.reference]);
-    world.update(&reference, "phone", set(Status::Completed)).unwrap();
+    world
+        .update(&reference, "phone", set(Status::Completed))
+        .unwrap();
     world.assert_settles("taken over");
     assert!(world.store.keys("derived/exchange=home/").is_empty());
 }
@@ -116,11 +155,23 @@ fn the_tick_takes_over_when_nobody_calls() {
 fn events_of_one_moment_are_in_their_order() {
     let mut world = foreign(2);
     while !is_complete(&mut world) {}
-    let thread = world.thread(&Ref::parse("2025-01-02-0000").unwrap()).unwrap();
-    let types: Vec<_> = thread.events.iter().map(|event| event.fact.event_type()).collect();
+    let thread = world
+        .thread(&Ref::parse("2025-01-02-0000").unwrap())
+        .unwrap();
+    let types: Vec<_> = thread
+        .events
+        .iter()
+        .map(|event| event.fact.event_type())
+        .collect();
     assert_eq!(
         types,
-        ["thread_created", "message_added", "status_changed", "status_changed", "message_added"]
+        [
+            "thread_created",
+            "message_added",
+            "status_changed",
+            "status_changed",
+            "message_added"
+        ]
     );
     assert_eq!(thread.state.status, Status::Completed);
     assert_eq!(thread.state.version, 5);
@@ -135,7 +186,9 @@ fn a_key_that_is_nobodys_gets_in_nowhere_and_writes_nothing() {
     let mut world = foreign(1);
     let app = world.app.clone();
     let other = ApiKey::parse("mess_home_ffffffffffffffffffffffffffffffff").unwrap();
-    let found = world.run(async move { executor_of(&app, &other).await }).unwrap();
+    let found = world
+        .run(async move { executor_of(&app, &other).await })
+        .unwrap();
     assert_eq!(found, None);
 }
 
@@ -163,10 +216,19 @@ fn lines_that_are_no_events_are_left_out_and_left_alone() {
     let mut world = foreign(1);
     let bad = [
         ("events/exchange=home/2025/01/02/a.jsonl", "not json\n\n"),
-        ("events/exchange=home/2025/01/02/b.jsonl", r#"{"thread_ref": "../../x", "event_id": 5}"#),
-        ("events/exchange=home/2025/01/02/c.jsonl", r#"{"thread_ref": ["x"]}"#),
-        ("events/exchange=home/2025/01/02/d.jsonl", r#"{"thread_ref": "2025-01-02-0000",
-            "event_type": "status_changed", "payload": {"new_status": "exploded"}}"#),
+        (
+            "events/exchange=home/2025/01/02/b.jsonl",
+            r#"{"thread_ref": "../../x", "event_id": 5}"#,
+        ),
+        (
+            "events/exchange=home/2025/01/02/c.jsonl",
+            r#"{"thread_ref": ["x"]}"#,
+        ),
+        (
+            "events/exchange=home/2025/01/02/d.jsonl",
+            r#"{"thread_ref": "2025-01-02-0000",
+            "event_type": "status_changed", "payload": {"new_status": "exploded"}}"#,
+        ),
         ("executors/exchange=home/broken.json", "{"),
     ];
     for (key, text) in bad {

@@ -44,7 +44,9 @@ fn a_claim_has_one_winner() {
 #[test]
 fn a_registration_has_one_winner() {
     let mut world = World::new();
-    let work: Vec<_> = (0..32).map(|_| registration(world.app.clone(), "phone")).collect();
+    let work: Vec<_> = (0..32)
+        .map(|_| registration(world.app.clone(), "phone"))
+        .collect();
     let outcomes = world.run(join_all(work));
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
     assert!(
@@ -62,15 +64,28 @@ fn a_registration_has_one_winner() {
 fn messages_of_many_are_all_kept() {
     let (mut world, reference) = with_thread();
     let work: Vec<_> = (0..8)
-        .map(|n| change_of(world.app.clone(), &reference, "phone", say(&format!("message {n}"))))
+        .map(|n| {
+            change_of(
+                world.app.clone(),
+                &reference,
+                "phone",
+                say(&format!("message {n}")),
+            )
+        })
         .collect();
     let outcomes = world.run(join_all(work));
     let kept = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     for outcome in outcomes {
-        assert!(matches!(outcome, Ok(_) | Err(ServiceError::Contended)), "{outcome:?}");
+        assert!(
+            matches!(outcome, Ok(_) | Err(ServiceError::Contended)),
+            "{outcome:?}"
+        );
     }
     assert!(kept >= 4, "only {kept} of 8 got through");
-    assert_eq!(world.thread(&reference).unwrap().messages().count(), 1 + kept);
+    assert_eq!(
+        world.thread(&reference).unwrap().messages().count(),
+        1 + kept
+    );
     world.assert_settles("after 8 messages at once");
 }
 
@@ -98,12 +113,19 @@ fn a_slow_writer_is_overtaken_by_a_fast_one() {
                 "{context}: {slow:?}"
             );
             // Both have answered and nothing failed: the lists show it now, before any tick.
-            assert_eq!(world.listed(Some(Status::Cancelled)), vec![reference.clone()], "{context}");
+            assert_eq!(
+                world.listed(Some(Status::Cancelled)),
+                vec![reference.clone()],
+                "{context}"
+            );
             assert!(world.listed(Some(Status::Claimed)).is_empty(), "{context}");
             assert!(world.listed(Some(Status::Pending)).is_empty(), "{context}");
             assert_eq!(world.listed(None), vec![reference.clone()], "{context}");
             world.assert_sound(&context);
-            assert_eq!(world.count_log("status_changed"), 1 + usize::from(slow.is_ok()));
+            assert_eq!(
+                world.count_log("status_changed"),
+                1 + usize::from(slow.is_ok())
+            );
             world.assert_settles(&context);
         }
     }
@@ -161,12 +183,18 @@ fn a_slow_creator_is_overtaken_by_a_claim() {
             let key = world.store.keys("threads/").remove(0);
             let thread: Thread = serde_json::from_str(&world.store.text(&key)).unwrap();
             let reference = thread.state.reference;
-            world.update(&reference, "phone", set(Status::Claimed)).unwrap();
+            world
+                .update(&reference, "phone", set(Status::Claimed))
+                .unwrap();
             held.release();
             world.go_on();
             world.run(slow).unwrap();
             assert!(world.listed(Some(Status::Pending)).is_empty(), "{context}");
-            assert_eq!(world.listed(Some(Status::Claimed)), vec![reference.clone()], "{context}");
+            assert_eq!(
+                world.listed(Some(Status::Claimed)),
+                vec![reference.clone()],
+                "{context}"
+            );
             world.assert_sound(&context);
         }
     }
@@ -177,7 +205,9 @@ fn a_slow_creator_is_overtaken_by_a_claim() {
 fn an_unclear_put_is_looked_up_before_anything_is_decided() {
     let (mut world, reference) = with_thread();
     world.store.fail(Verb::Put, "threads/", 0, Moment::After);
-    let state = world.update(&reference, "phone", set(Status::Claimed)).unwrap();
+    let state = world
+        .update(&reference, "phone", set(Status::Claimed))
+        .unwrap();
     assert_eq!((state.status, state.version), (Status::Claimed, 2));
     assert_eq!(world.count_log("status_changed"), 1);
     world.assert_settles("lost answer");
@@ -225,7 +255,9 @@ fn two_ticks_do_not_work_on_one_obligation() {
 fn operations_of_a_claim() -> Vec<(Verb, usize)> {
     let (mut world, reference) = with_thread();
     world.store.take_operations();
-    world.update(&reference, "phone", set(Status::Claimed)).unwrap();
+    world
+        .update(&reference, "phone", set(Status::Claimed))
+        .unwrap();
     let mut counts = HashMap::new();
     world
         .store
