@@ -1,0 +1,295 @@
+// The benchmark, `npm run bench`: how fast the exchange answers, next to a *floor* on the same
+// local runtime that makes the same R2 operations and nothing else (floor.js), at 100 and at
+// 10,000 threads; how large the wasm is and how long an isolate takes to start. Prints Markdown.
+// Everything stays on this machine and ends within about six minutes on two slow cores.
+//
+//   node tests/bench/bench.js            all of it
+//   node tests/bench/bench.js --quick    in a minute, coarse: 1,000 threads in place of 10,000
+//   node tests/bench/bench.js --url http://host:port [--exchange home] [--key KEY] [--threads 100]
+//                                        any other MESS server, over HTTP alone: posts so many
+//                                        requests to it, then measures the same calls; without a
+//                                        key it registers an executor
+
+import { cp, mkdtemp, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { cpus, tmpdir, totalmem } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { gzipSync } from "node:zlib";
+import {
+  CALLS,
+  CLAIM,
+  CLIENTS,
+  FULL,
+  MESSAGE,
+  measure,
+  median,
+  POST,
+  progress,
+  QUICK,
+  quantile,
+  registration,
+  Target,
+} from "./calls.js";
+import { measureStarts, readExchange, startExchange, startFloor } from "./servers.js";
+
+/** Aims: printed next to what was measured, not enforced. */
+const AIM_FLOOR = 1.3;
+const AIM_GROWTH = 1.1;
+const AIM_WASM_KB = 350;
+const AIM_START_MS = 60;
+
+/** When filling stops at the latest, and when measuring does, after the start. */
+const FILL_MS = 180_000;
+const TOTAL_MS = 330_000;
+const EXECUTORS = 10;
+const NOBODY = "00000000-0000-0000-0000-000000000000";
+
+const started = Date.now();
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    url: { type: "string" },
+    exchange: { type: "string", default: "home" },
+    key: { type: "string" },
+    threads: { type: "string", default: "100" },
+  },
+});
+const plan = options.quick ? QUICK : FULL;
+
+if (options.url) await benchOther();
+else await benchExchange();
+
+async function benchExchange() {
+  const exchange = await readExchange();
+  const sizes = options.quick ? [100, 1000] : [100, 10_000];
+  const folder = await mkdtemp(join(tmpdir(), "mess-bench-"));
+  const servers = [];
+  try {
+    const starts = await measureStarts(exchange, options.quick ? 5 : 15);
+    const targets = [];
+    for (const size of sizes) {
+      const state = join(folder, String(size));
+      const { key, refs, samples } = await prepare(exchange, state, size);
+      progress(`${refs.length} threads are there, copying the bucket for the floor`);
+      await cp(state, `${state}-floor`, { recursive: true });
+      servers.push(await startExchange(exchange, state));
+      targets.push(new Target(`exchange, ${size}`, servers.at(-1).url, { key, refs }));
+      servers.push(await startFloor(samples, `${state}-floor`));
+      targets.push(new Target(`floor, ${size}`, servers.at(-1).url, { key, refs }));
+    }
+    const rows = await measureAll(targets);
+    console.log(`${heading()}\n`);
+    printTables(rows, targets);
+    printStart(exchange.wasm, starts);
+    console.log(`\nTook ${Math.round((Date.now() - started) / 1000)} s.`);
+  } finally {
+    await Promise.all(servers.map((server) => server.stop()));
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function benchOther() {
+  const target = new Target("other", options.url, options);
+  target.key ??= await target.register(`bench-${crypto.randomUUID()}`);
+  await target.fill(Number(options.threads), started + FILL_MS);
+  const rows = await measureAll([target]);
+  console.log(`${heading()}, \`${options.url}\` with ${target.refs.length} threads\n`);
+  const cells = rows.map(({ call, results, problem }) => [
+    call.name,
+    ...(problem ? [problem, "", ""] : timings(results[0])),
+  ]);
+  printTable(["call", "p50 ms", "p99 ms", "req/s"], cells);
+}
+
+/** All calls on all targets; each may take an equal share of the time that is left. */
+async function measureAll(targets) {
+  const rows = [];
+  for (const [at, call] of CALLS.entries()) {
+    progress(call.name);
+    const now = Date.now();
+    const share = (started + TOTAL_MS - now) / (CALLS.length - at);
+    try {
+      rows.push({ call, results: await measure(call, targets, plan, now + share) });
+    } catch (error) {
+      // Another server need not have every call.
+      if (!options.url) throw error;
+      rows.push({ call, problem: error.message.slice(0, 80) });
+    }
+  }
+  return rows;
+}
+
+/**
+ * A bucket with so many threads and ten executors, made by the exchange itself; and what the
+ * exchange wrote and answered at each call, for the floor.
+ */
+async function prepare(exchange, state, threads) {
+  const server = await startExchange(exchange, state);
+  try {
+    const target = new Target("preparation", server.url);
+    target.key = await target.register("agent");
+    for (let n = 2; n < EXECUTORS; n += 1) await target.register(`helper-${n}`);
+    const samples = await sampleWrites(server, target);
+    await target.fill(threads, started + FILL_MS);
+    await server.rest();
+    for (const [name, path] of [
+      ["health", "/health"],
+      ["thread", `requests/${target.refs[0]}`],
+      ["all", "requests"],
+      ["pending", "requests?status=pending"],
+      ["executors", "executors"],
+    ]) {
+      samples[name] = { answer: (await target.demand({ method: "GET", path })).text };
+    }
+    return { key: target.key, refs: target.refs, samples };
+  } finally {
+    await server.stop();
+  }
+}
+
+/** Makes each call that writes once, and sees what is in the bucket afterwards. */
+async function sampleWrites(server, target) {
+  const write = async (request) => {
+    const before = await server.objects("");
+    const { text: answer } = await target.demand(request);
+    await server.rest();
+    const added = [...(await server.objects(""))].filter(
+      ([key, { text }]) => before.get(key)?.text !== text,
+    );
+    const at = (prefix) => added.find(([key]) => key.startsWith(prefix))?.[1];
+    const sample = { answer, log: at("events/").text };
+    return { sample, at };
+  };
+  const due = (subject) =>
+    JSON.stringify({ id: NOBODY, opened_at: new Date(), ...subject, failures: 0 });
+
+  const posted = await write(POST.request());
+  const { ref } = JSON.parse(posted.sample.answer);
+  const dueThread = due({ kind: "thread", exchange_id: target.exchange, ref });
+  let thread = posted.at("threads/").text;
+  const post = { ...posted.sample, due: dueThread, entry: posted.at("index/").text, thread };
+  const change = async (request) => {
+    const { sample, at } = await write(request);
+    const growth = " ".repeat(at("threads/").text.length - thread.length);
+    thread = at("threads/").text;
+    return { ...sample, due: dueThread, entry: at("index/").text, growth };
+  };
+  const claim = await change(CLAIM.request(target, ref));
+  const message = await change(MESSAGE.request(target, ref));
+  // Pending like all others again.
+  await change({ method: "PATCH", path: `requests/${ref}`, body: { status: "pending" } });
+  target.refs.push(ref);
+
+  const registered = await write(registration(`helper-${EXECUTORS}`));
+  const record = registered.at("executors/");
+  const register = {
+    ...registered.sample,
+    due: due({
+      kind: "registration",
+      exchange_id: target.exchange,
+      executor_id: `helper-${EXECUTORS}`,
+      key_hash: NOBODY.slice(4) + NOBODY.slice(4),
+      event: JSON.parse(registered.sample.log),
+    }),
+    key: registered.at("keys/").text,
+    record: record.text,
+    summary: record.summary,
+  };
+  return { post, claim, message, register };
+}
+
+function heading() {
+  const require = createRequire(createRequire(import.meta.url).resolve("miniflare"));
+  const { version: workerd } = require("workerd/package.json");
+  const date = new Date().toISOString().slice(0, 16).replace("T", " ");
+  const processors = cpus();
+  const memory = Math.round(totalmem() / 2 ** 30);
+  return (
+    `Measured ${date} UTC on ${processors.length} cores (${processors[0].model.trim()}), ` +
+    `${memory} GiB; node ${process.versions.node}, workerd ${workerd}`
+  );
+}
+
+function printTables(rows, targets) {
+  const sizes = [targets[0].refs.length, targets[2].refs.length];
+  console.log(
+    `One client for p50 and p99, ${CLIENTS} for req/s. × floor: p50 to p50, the median of ` +
+      `interleaved rounds. Misses of an aim are bold.\n`,
+  );
+  for (const [at, size] of sizes.entries()) {
+    console.log(`### ${size.toLocaleString("en")} threads\n`);
+    const cells = rows.map(({ call, results }) => {
+      const [ours, floor] = results.slice(2 * at);
+      return [
+        call.name,
+        ...timings(ours),
+        number(median(floor.latencies.flat())),
+        number(median(floor.rates), 0),
+        against(AIM_FLOOR, ratio(ours, floor)),
+      ];
+    });
+    printTable(
+      ["call", "p50 ms", "p99 ms", "req/s", "floor p50", "floor req/s", `× floor (${AIM_FLOOR})`],
+      cells,
+    );
+    console.log("");
+  }
+  const [few, many] = sizes.map((size) => size.toLocaleString("en"));
+  console.log(`### ${many} threads to ${few}\n`);
+  const cells = rows.map(({ call, results: [ours, floor, oursMany, floorMany] }) => [
+    call.name,
+    against(AIM_GROWTH, ratio(oursMany, ours)),
+    number(ratio(floorMany, floor)),
+  ]);
+  printTable(["call", `exchange, p50 to p50 (${AIM_GROWTH})`, "floor, p50 to p50"], cells);
+}
+
+function timings({ latencies, rates }) {
+  const all = latencies.flat();
+  return [number(median(all)), number(quantile(all, 0.99)), number(median(rates), 0)];
+}
+
+/** p50 to p50 of each round, and of these the median. */
+function ratio(ours, theirs) {
+  const rounds = Math.min(ours.latencies.length, theirs.latencies.length);
+  const ratios = Array.from(
+    { length: rounds },
+    (_, round) => median(ours.latencies[round]) / median(theirs.latencies[round]),
+  );
+  return median(ratios);
+}
+
+function printStart(wasm, { exchange, trivial }) {
+  const kilobytes = (bytes) => bytes.length / 1000;
+  const zipped = kilobytes(gzipSync(wasm, { level: 9 }));
+  console.log("\n### Size and start\n");
+  printTable(
+    ["", "measured", "aim"],
+    [
+      ["wasm, gzipped, kB", against(AIM_WASM_KB, zipped, 0), String(AIM_WASM_KB)],
+      ["wasm, raw, kB", number(kilobytes(wasm), 0), ""],
+      [
+        "cold isolate to first answer, ms",
+        against(AIM_START_MS, median(exchange), 0),
+        String(AIM_START_MS),
+      ],
+      ["the same of a Worker of one line, ms", number(median(trivial), 0), ""],
+    ],
+  );
+}
+
+function against(aim, value, digits) {
+  const text = number(value, digits);
+  return value > aim ? `**${text}**` : text;
+}
+
+function number(value, digits = 2) {
+  return Number.isFinite(value) ? value.toFixed(digits) : "–";
+}
+
+function printTable(head, rows) {
+  const line = (cells) => `| ${cells.join(" | ")} |`;
+  const rule = head.map((_, at) => (at === 0 ? "---" : "---:"));
+  console.log([line(head), line(rule), ...rows.map(line)].join("\n"));
+}
