@@ -64,7 +64,7 @@ export class Target {
         number += 1;
         const answer = await this.demand(POST.request());
         this.refs.push(refOf(answer));
-        if (number % 1000 === 0) progress(`${number} threads`);
+        if (this.refs.length % 1000 === 0) progress(`${this.refs.length} threads`);
       }
     };
     await Promise.all(Array.from({ length: CLIENTS }, client));
@@ -96,7 +96,7 @@ export const CLAIM = {
   name: "PATCH, status claimed",
   request: (target, ref = target.posted.shift()) =>
     ref && { method: "PATCH", path: `requests/${ref}`, body: { status: "claimed" } },
-  after: (target, answer) => target.claimed.push(refOf(answer)),
+  after: (target, _answer, { path }) => target.claimed.push(path.split("/").at(-1)),
 };
 
 export const MESSAGE = {
@@ -182,7 +182,7 @@ async function latencies(call, target, count) {
     const started = performance.now();
     const answer = await target.demand(request);
     measured.push(performance.now() - started);
-    call.after?.(target, answer);
+    call.after?.(target, answer, request);
   }
   return measured;
 }
@@ -197,7 +197,7 @@ async function rate(call, target, count) {
       const request = call.request(target);
       if (!request) return;
       const answer = await target.demand(request);
-      call.after?.(target, answer);
+      call.after?.(target, answer, request);
       done += 1;
     }
   };
