@@ -42,8 +42,8 @@ pub struct Isolate {
     pub summaries: SummaryCache,
     /// Exchanges in which every thread is derived.
     pub derived: RefCell<HashSet<ExchangeId>>,
-    /// Exchanges that this isolate is deriving right now.
-    pub deriving: RefCell<HashSet<ExchangeId>>,
+    /// Exchanges that this isolate is deriving, and when to take that work for lost.
+    pub deriving: RefCell<HashMap<ExchangeId, Timestamp>>,
 }
 
 /// A key that was found in the bucket.

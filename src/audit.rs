@@ -113,8 +113,10 @@ fn sort_in(
         let Ok(obligation) = serde_json::from_str::<Obligation>(text) else {
             return unreadable("an obligation");
         };
+        // A taking over is due at once and for as long as it takes.
+        let takes_over = matches!(obligation.subject, Subject::Derivation { .. });
         let overdue = layout::due_at(key).is_none_or(|at| now.since(at) > TICK_LATE);
-        if overdue {
+        if overdue && !takes_over {
             unreadable("seen to: it is overdue");
         }
         let exchange = match &obligation.subject {
@@ -227,7 +229,12 @@ fn check_log(exchange: &ExchangeId, objects: &Objects, problems: &mut Vec<String
         for event in &thread.events {
             known.insert(event.event_id);
             match objects.log.get(&event.event_id).map(Vec::as_slice) {
-                Some([(_, line)]) if says(line, exchange, &thread.state.reference, event) => {}
+                Some([(at, line)]) if says(line, exchange, &thread.state.reference, event) => {
+                    // Ours and other servers' alike: the object is named by the batch.
+                    if !at.ends_with(&format!("/{}.jsonl", event.batch_id)) {
+                        problems.push(format!("{at} is not named by the batch that it holds"));
+                    }
+                }
                 Some([(at, _)]) => problems.push(format!("{at} and {key} differ on an event")),
                 Some(_) => problems.push(format!("{} is in the log twice", event.event_id)),
                 None => problems.push(format!("{} of {key} is not in the log", event.event_id)),
@@ -241,6 +248,16 @@ fn check_log(exchange: &ExchangeId, objects: &Objects, problems: &mut Vec<String
                 problems.push(format!(
                     "{key} holds an event that its thread does not know"
                 ));
+            }
+            let field = |name| line.get(name).and_then(Value::as_str);
+            let record = format!(
+                "executors/exchange={exchange}/{}.json",
+                field("actor_id").unwrap_or_default()
+            );
+            if field("event_type") == Some("executor_registered")
+                && !objects.executors.contains_key(&record)
+            {
+                problems.push(format!("{key} registers one who has no record"));
             }
         }
     }
@@ -300,14 +317,8 @@ fn check_executors(
         if *key != layout::executor(exchange, &executor.id) {
             problems.push(format!("{key} holds {}", executor.id));
         }
-        let older = executor.older_key();
-        let hash = executor
-            .registration
-            .as_ref()
-            .map(|it| &it.key_hash)
-            .or(older.as_ref());
-        if let Some(hash) = hash {
-            let at = layout::key(exchange, hash);
+        if let Some(hash) = executor.key_hash() {
+            let at = layout::key(exchange, &hash);
             match objects.keys.get(&at) {
                 Some(record) if record.executor_id == executor.id => {}
                 Some(_) => problems.push(format!("{at} is not the key of {}", executor.id)),
@@ -338,7 +349,9 @@ fn check_executors(
 /// 5.
 fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timestamp) {
     for obligation in &objects.obligations {
-        if now.since(obligation.opened_at) > LAST_LOOK.saturating_add(TICK_LATE) {
+        let takes_over = matches!(obligation.subject, Subject::Derivation { .. });
+        let age = now.since(obligation.opened_at);
+        if age > LAST_LOOK.saturating_add(TICK_LATE) && !takes_over {
             problems.push(format!(
                 "the obligation {} is older than an hour",
                 obligation.id

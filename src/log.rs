@@ -10,6 +10,12 @@ pub fn write(line: &Value) {
     eprintln!("{line}");
 }
 
+/// What is wrong with a document, without a word of its content: that may hold secrets.
+pub fn describe(error: &serde_json::Error) -> String {
+    let (kind, line, column) = (error.classify(), error.line(), error.column());
+    format!("{kind:?} error in its JSON at line {line} column {column}")
+}
+
 /// Writes that something went wrong which the server itself will see to again.
 pub fn warn(message: &str, error: &dyn std::fmt::Display) {
     write(&serde_json::json!({"level": "warn", "message": message, "error": error.to_string()}));

@@ -107,6 +107,8 @@ test("a retry is safe and writes nothing", async () => {
   const second = await phone.patch(`requests/${ref}`, call);
   assert.equal(second.status, 200);
   assert.deepEqual(second.body, first.body);
+  const conditional = await phone.patch(`requests/${ref}`, call, { "If-Match": '"1"' });
+  assert.equal(conditional.status, 200, "also when it named the version before");
   assert.equal((await agent.get(`requests/${ref}`)).body.thread.messages.length, 2);
 });
 

@@ -12,7 +12,6 @@ use super::json;
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::ApiKey;
-use crate::domain::limits::BODY_BYTES;
 use crate::domain::text::{Fields, Invalid};
 use crate::service::authenticate::executor_of;
 
@@ -22,6 +21,8 @@ pub struct Call {
     pub app: Rc<App>,
     /// The request.
     pub request: Request,
+    /// Its method; the runtime's own type takes methods that it does not know for GET.
+    pub method: String,
     /// The path's parameters as they stand in it, percent-encoded.
     pub params: HashMap<&'static str, String>,
 }
@@ -109,15 +110,15 @@ impl Call {
         Ok(given)
     }
 
-    /// The fields of the body, which must be a JSON object.
-    pub async fn fields(&mut self) -> Result<Fields, ApiError> {
+    /// The fields of the body, which must be a JSON object of at most `limit` bytes.
+    pub async fn fields(&mut self, limit: usize) -> Result<Fields, ApiError> {
         if !self
             .header("Content-Type")
             .is_some_and(|text| is_json(&text))
         {
             return Err(ApiError::NotJson);
         }
-        let body = self.body().await?;
+        let body = self.body(limit).await?;
         Ok(
             Fields::of("", json::parse(&body)?).map_err(|invalid| Invalid {
                 path: "body".to_owned(),
@@ -126,16 +127,12 @@ impl Call {
         )
     }
 
-    /// The body, read no further than the limit whatever its declared length.
-    async fn body(&mut self) -> Result<Vec<u8>, ApiError> {
-        let too_large = || ApiError::BodyTooLarge { limit: BODY_BYTES };
-        if let Some(length) = self.header("Content-Length") {
-            if length
-                .parse::<usize>()
-                .is_ok_and(|length| length <= BODY_BYTES)
-            {
-                return Ok(self.request.bytes().await?);
-            }
+    /// The body, of which no more than `limit` bytes are kept whatever its declared length.
+    async fn body(&mut self, limit: usize) -> Result<Vec<u8>, ApiError> {
+        let too_large = || ApiError::BodyTooLarge { limit };
+        if let Some(length) = self.header("Content-Length")
+            && !length.parse::<usize>().is_ok_and(|length| length <= limit)
+        {
             return Err(too_large());
         }
         if self.request.inner().body().is_none() {
@@ -145,7 +142,7 @@ impl Call {
         let mut body = Vec::new();
         while let Some(chunk) = stream.next().await {
             body.extend(chunk?);
-            if body.len() > BODY_BYTES {
+            if body.len() > limit {
                 return Err(too_large());
             }
         }

@@ -40,6 +40,11 @@ pub enum ApiError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The body holds too many values.
+    TooManyValues {
+        /// The limit.
+        limit: usize,
+    },
     /// The body is not declared as JSON.
     NotJson,
     /// The service refused or failed.
@@ -165,7 +170,8 @@ impl ApiError {
                 format!("This path takes {allow}."),
             )
             .header("Allow", &allow),
-            Self::BodyTooLarge { limit } => too_large("the body", limit),
+            Self::BodyTooLarge { limit } => too_large("the body", limit, "bytes"),
+            Self::TooManyValues { limit } => too_large("the body", limit, "JSON values"),
             Self::NotJson => Answer::new(
                 415,
                 "not_json",
@@ -181,8 +187,8 @@ impl ApiError {
     }
 }
 
-fn too_large(what: &str, limit: usize) -> Answer {
-    let error = format!("This would make {what} larger than {limit} bytes.");
+fn too_large(what: &str, limit: usize, unit: &str) -> Answer {
+    let error = format!("This would make {what} larger than {limit} {unit}.");
     Answer::new(413, "too_large", error).with("limit", limit)
 }
 
@@ -204,7 +210,7 @@ fn answer_service(error: ServiceError) -> Answer {
             format!("The request is at version {version} now; read it again."),
         )
         .with("version", version),
-        ServiceError::TooLarge { what, limit } => too_large(what, limit),
+        ServiceError::TooLarge { what, limit, unit } => too_large(what, limit, unit),
         ServiceError::Deriving => Answer::new(
             503,
             "taking_over",
@@ -229,25 +235,26 @@ fn answer_refusal(refusal: Refusal) -> Answer {
         )
         .with("status", status.as_str())
         .with("executor_id", holder.as_str()),
-        Refusal::AlreadyYours { status } => Answer::new(
+        Refusal::AlreadyYours { holder, status } => Answer::new(
             409,
             "already_yours",
             format!("You hold this request already; it is {status}."),
         )
-        .with("status", status.as_str()),
-        Refusal::Ended { status, holder } => Answer::new(
-            409,
-            "ended",
-            format!("This request is over: it is {status}. Messages can still be added."),
-        )
         .with("status", status.as_str())
-        .with(
-            "executor_id",
-            holder.map_or(Value::Null, |holder| json!(holder)),
-        ),
+        .with("executor_id", holder.as_str()),
+        Refusal::Ended { status, holder } => {
+            let by = holder
+                .as_ref()
+                .map_or_else(String::new, |holder| format!(", held by {holder}"));
+            let error = format!("This request is over: {status}{by}. Messages can still be added.");
+            Answer::new(409, "ended", error)
+                .with("status", status.as_str())
+                .with("executor_id", json!(holder))
+        }
         Refusal::AlreadyPending => {
             Answer::new(409, "already_pending", "This request is pending already.")
                 .with("status", "pending")
+                .with("executor_id", Value::Null)
         }
     }
 }

@@ -6,6 +6,7 @@ use super::call::Call;
 use super::errors::ApiError;
 use super::reply::Reply;
 use crate::domain::executor::Profile;
+use crate::domain::limits::EXECUTOR_BYTES;
 use crate::domain::text::Invalid;
 use crate::service::executors;
 
@@ -23,7 +24,7 @@ pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
     if id != caller.executor {
         return Err(ApiError::OtherExecutor);
     }
-    let profile = Profile::parse(&mut call.fields().await?)?;
+    let profile = Profile::parse(&mut call.fields(EXECUTOR_BYTES).await?)?;
     if profile.is_empty() {
         return Err(Invalid::new(
             "display_name",

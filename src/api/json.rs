@@ -1,17 +1,17 @@
 //! The one parser of request bodies: strict JSON within the limits, kept as it came.
 //!
-//! Refused, with the path of what is wrong: nesting beyond the limit, control characters in
+//! Refused, with the path of what is wrong: nesting or more values than the limits allow, control characters in
 //! any string or name, and a name that stands twice in an object (RFC 7493, section 2.3):
 //! another reader of the log might believe the other one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::errors::ApiError;
-use crate::domain::limits::JSON_DEPTH;
+use crate::domain::limits::{JSON_DEPTH, JSON_VALUES};
 use crate::domain::text::{Invalid, has_control};
 
 /// Parses a body.
@@ -20,11 +20,12 @@ use crate::domain::text::{Invalid, has_control};
 ///
 /// It is no JSON, or breaks one of the rules above.
 pub fn parse(body: &[u8]) -> Result<Value, ApiError> {
-    let refused = RefCell::new(None);
+    let (refused, values) = (RefCell::new(None), Cell::new(0));
     let seed = Strict {
         path: &Path::Root,
         depth: 0,
         refused: &refused,
+        values: &values,
     };
     let mut json = serde_json::Deserializer::from_slice(body);
     let parsed = seed.deserialize(&mut json).and_then(|value| {
@@ -33,6 +34,7 @@ pub fn parse(body: &[u8]) -> Result<Value, ApiError> {
     });
     parsed.map_err(|error| match refused.take() {
         Some(invalid) => ApiError::Invalid(invalid),
+        None if values.get() > JSON_VALUES => ApiError::TooManyValues { limit: JSON_VALUES },
         None => ApiError::Malformed(format!("is not valid JSON: {error}")),
     })
 }
@@ -62,6 +64,7 @@ struct Strict<'a> {
     path: &'a Path<'a>,
     depth: usize,
     refused: &'a RefCell<Option<Invalid>>,
+    values: &'a Cell<usize>,
 }
 
 impl Strict<'_> {
@@ -95,6 +98,10 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.values.set(self.values.get().saturating_add(1));
+        if self.values.get() > JSON_VALUES {
+            return Err(de::Error::custom("too many values"));
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -233,6 +240,14 @@ mod tests {
             let refused = refused(bad);
             assert!(refused.starts_with(path), "{bad}: {refused}");
         }
+    }
+
+    #[test]
+    fn holds_a_bounded_number_of_values() {
+        let list = |items: usize| format!("[{}0]", "0,".repeat(items - 1));
+        assert!(parse(list(JSON_VALUES - 1).as_bytes()).is_ok());
+        let outcome = parse(list(4_000_000).as_bytes());
+        assert!(matches!(outcome, Err(ApiError::TooManyValues { .. })));
     }
 
     #[test]

@@ -10,11 +10,12 @@ mod reply;
 mod requests;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use futures::future::LocalBoxFuture;
 use serde_json::json;
-use worker::{Env, Method, Request, Response, RouteContext, Router};
+use worker::{Env, Request, Response, RouteContext, Router};
 
 use crate::app::App;
 use crate::background::Background;
@@ -23,13 +24,19 @@ use call::Call;
 use errors::ApiError;
 use reply::Reply;
 
+const GET: &str = "GET";
+const HEAD: &str = "HEAD";
+const OPTIONS: &str = "OPTIONS";
+const PATCH: &str = "PATCH";
+const POST: &str = "POST";
+
 type Handler = fn(Call) -> LocalBoxFuture<'static, Result<Reply, ApiError>>;
 
 /// A path and what each method does there.
 struct Route {
     path: &'static str,
     params: &'static [&'static str],
-    methods: &'static [(Method, Handler)],
+    methods: &'static [(&'static str, Handler)],
 }
 
 /// Every path of the exchange. HEAD works where GET does, OPTIONS everywhere.
@@ -37,37 +44,37 @@ const ROUTES: &[Route] = &[
     Route {
         path: "/health",
         params: &[],
-        methods: &[(Method::Get, |call| Box::pin(health::get(call)))],
+        methods: &[(GET, |call| Box::pin(health::get(call)))],
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/register",
         params: &["exchange_id"],
-        methods: &[(Method::Post, |call| Box::pin(register::post(call)))],
+        methods: &[(POST, |call| Box::pin(register::post(call)))],
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/executors",
         params: &["exchange_id"],
-        methods: &[(Method::Get, |call| Box::pin(executors::list(call)))],
+        methods: &[(GET, |call| Box::pin(executors::list(call)))],
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/executors/:executor_id",
         params: &["exchange_id", "executor_id"],
-        methods: &[(Method::Patch, |call| Box::pin(executors::patch(call)))],
+        methods: &[(PATCH, |call| Box::pin(executors::patch(call)))],
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/requests",
         params: &["exchange_id"],
         methods: &[
-            (Method::Get, |call| Box::pin(requests::list(call))),
-            (Method::Post, |call| Box::pin(requests::post(call))),
+            (GET, |call| Box::pin(requests::list(call))),
+            (POST, |call| Box::pin(requests::post(call))),
         ],
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/requests/:ref",
         params: &["exchange_id", "ref"],
         methods: &[
-            (Method::Get, |call| Box::pin(requests::get(call))),
-            (Method::Patch, |call| Box::pin(requests::patch(call))),
+            (GET, |call| Box::pin(requests::get(call))),
+            (PATCH, |call| Box::pin(requests::patch(call))),
         ],
     },
 ];
@@ -95,8 +102,9 @@ pub async fn handle(
 ) -> worker::Result<Response> {
     let started = clock.now();
     let request_id = request_id(&request, clock);
-    let (method, path) = (request.method(), request.path());
+    let (method, path) = (request.inner().method(), request.path());
     let reply = match App::from_env(&env, background) {
+        Ok(_) if method == OPTIONS => Ok(Reply::empty(204)),
         Ok(app) => route(app, request, env).await,
         Err(error) => Err(ApiError::Internal(error.to_string())),
     };
@@ -105,15 +113,25 @@ pub async fn handle(
         "level": "info",
         "message": "request",
         "request_id": request_id,
-        "method": method.as_ref(),
+        "method": method,
         "path": path,
         "status": reply.status,
         "ms": clock.now().since(started),
     }));
-    reply.into_response(&request_id, method == Method::Head)
+    reply.into_response(&request_id, method == HEAD)
 }
 
 async fn route(app: Rc<App>, request: Request, env: Env) -> Result<Reply, ApiError> {
+    let path = request.path();
+    if let Some(exchange) = exchange_of_folder(&path) {
+        let call = Call {
+            app,
+            method: request.inner().method(),
+            params: HashMap::from([("exchange_id", exchange.to_owned())]),
+            request,
+        };
+        return nothing_here(call).await;
+    }
     let answer = Rc::default();
     let mut router = Router::with_data(Dispatch {
         app,
@@ -151,22 +169,19 @@ where
     let Dispatch { app, answer } = context.data;
     let call = Call {
         app,
+        method: request.inner().method(),
         request,
         params,
     };
-    let replied = if call.request.method() == Method::Options {
-        Ok(Reply::empty(204))
-    } else {
-        handler(call).await
-    };
+    let replied = handler(call).await;
     answer.replace(Some(replied));
     Response::empty()
 }
 
 /// Runs the handler of the call's method.
-async fn run(methods: &'static [(Method, Handler)], call: Call) -> Result<Reply, ApiError> {
-    let wanted = match call.request.method() {
-        Method::Head => Method::Get,
+async fn run(methods: &'static [(&'static str, Handler)], call: Call) -> Result<Reply, ApiError> {
+    let wanted = match call.method.as_str() {
+        HEAD => GET,
         method => method,
     };
     match methods.iter().find(|(method, _)| *method == wanted) {
@@ -177,16 +192,23 @@ async fn run(methods: &'static [(Method, Handler)], call: Call) -> Result<Reply,
     }
 }
 
-fn allow(methods: &[(Method, Handler)]) -> String {
+fn allow(methods: &[(&str, Handler)]) -> String {
     let mut names = Vec::new();
     for (method, _) in methods {
-        names.push(method.to_string());
-        if *method == Method::Get {
-            names.push(Method::Head.to_string());
+        names.push(*method);
+        if *method == GET {
+            names.push(HEAD);
         }
     }
-    names.push(Method::Options.to_string());
+    names.push(OPTIONS);
     names.join(", ")
+}
+
+/// The exchange of a path that ends in a slash: the router would match it with nothing at all.
+fn exchange_of_folder(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("/api/v1/exchanges/")?.strip_suffix('/')?;
+    let (exchange, _) = rest.split_once('/')?;
+    Some(exchange)
 }
 
 async fn nothing_here(call: Call) -> Result<Reply, ApiError> {

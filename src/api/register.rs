@@ -8,17 +8,20 @@ use super::errors::ApiError;
 use super::reply::Reply;
 use crate::domain::executor::Profile;
 use crate::domain::ids::ExecutorId;
+use crate::domain::limits::EXECUTOR_BYTES;
 use crate::domain::text::Invalid;
 use crate::service::register::register;
 
 /// 201 with the key, which is shown this once.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     let exchange = call.exchange()?;
-    let mut fields = call.fields().await?;
-    let token = fields.take_string("registration_token")?;
-    let token = call.header("X-Registration-Token").or(token);
+    let mut fields = call.fields(EXECUTOR_BYTES).await?;
+    let given = [
+        call.header("X-Registration-Token"),
+        fields.take_string("registration_token")?,
+    ];
     if let Some(expected) = &call.app.config.registration_token
-        && !token.is_some_and(|token| is_same(&token, expected))
+        && !given.iter().flatten().any(|token| is_same(token, expected))
     {
         return Err(ApiError::RegistrationToken);
     }

@@ -9,7 +9,7 @@ use super::errors::ApiError;
 use super::reply::Reply;
 use crate::domain::cursor::Cursor;
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::domain::limits::{BODY_BYTES, PAGE_DEFAULT, PAGE_MAX};
 use crate::domain::request::NewRequest;
 use crate::domain::status::{Priority, Status};
 use crate::domain::text::Invalid;
@@ -23,7 +23,7 @@ use crate::service::{create::create, threads};
 /// 201 with the ref of a new request.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     let Caller { exchange, executor } = call.caller().await?;
-    let request = NewRequest::parse(call.fields().await?)?;
+    let request = NewRequest::parse(call.fields(BODY_BYTES).await?)?;
     let state = create(&call.app, exchange.clone(), executor, request).await?;
     let location = format!("/api/v1/exchanges/{exchange}/requests/{}", state.reference);
     let body = json!({"ref": state.reference, "status": state.status});
@@ -36,7 +36,8 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
 pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller().await?;
     let reference = call.reference()?;
-    let thread = threads::get(&call.app, &caller.exchange, &reference).await?;
+    let loaded = threads::get(&call.app, &caller.exchange, &reference).await?;
+    let thread = loaded.document;
     let etag = etag(&thread.state);
     let known = call.header("If-None-Match").is_some_and(|header| {
         versions(&header, true).is_none_or(|list| list.contains(&thread.state.version))
@@ -60,7 +61,7 @@ pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
         exchange,
         reference,
         actor: executor,
-        update: Update::parse(call.fields().await?)?,
+        update: Update::parse(call.fields(BODY_BYTES).await?)?,
         versions: accepted,
     };
     let state = update(&call.app, request).await?;

@@ -1,7 +1,7 @@
 //! Events: what the log holds, one JSON object a line.
 
 use serde::ser::SerializeStruct;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -83,7 +83,7 @@ pub struct ThreadCreated {
     #[serde(default = "empty_list")]
     pub context: Value,
     /// How much it presses.
-    #[serde(default = "normal")]
+    #[serde(default = "normal", deserialize_with = "or_normal")]
     pub priority: Priority,
     /// Who asks.
     pub requestor_id: ExecutorId,
@@ -99,6 +99,15 @@ fn normal() -> Priority {
     Priority::Normal
 }
 
+/// Other servers may have written null.
+fn or_normal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Priority, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(Priority::Normal))
+}
+
+fn pending() -> Status {
+    Status::Pending
+}
+
 fn empty_list() -> Value {
     Value::Array(Vec::new())
 }
@@ -107,6 +116,7 @@ fn empty_list() -> Value {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusChanged {
     /// The status before.
+    #[serde(default = "pending")]
     pub old_status: Status,
     /// The status after; the same as before when only a remark was made.
     pub new_status: Status,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::event::ExecutorRegistered;
 use super::ids::ExecutorId;
 use super::key::KeyHash;
-use super::limits::{CAPABILITIES, NAME_CHARS};
+use super::limits::{CAPABILITIES, CAPABILITIES_BYTES, NAME_CHARS};
 use super::subscriptions::{check_channels, check_hooks, check_preferences};
 use super::text::{Fields, Invalid, check_line};
 use super::time::Timestamp;
@@ -118,9 +118,12 @@ impl Executor {
         })
     }
 
-    /// The key that another MESS server gave out for this executor.
-    pub fn older_key(&self) -> Option<KeyHash> {
-        KeyHash::from_base64(self.extra.get("api_key_hash")?.as_str()?)
+    /// The key that was given out for this executor, by this server or another.
+    pub fn key_hash(&self) -> Option<KeyHash> {
+        match &self.registration {
+            Some(registration) => Some(registration.key_hash.clone()),
+            None => KeyHash::from_base64(self.extra.get("api_key_hash")?.as_str()?),
+        }
     }
 }
 
@@ -206,6 +209,13 @@ fn check_capabilities(list: &[Value]) -> Result<(), Invalid> {
             }
         }
     }
+    let bytes: usize = list.iter().map(|item| item.to_string().len()).sum();
+    if bytes > CAPABILITIES_BYTES {
+        return Err(Invalid::new(
+            "capabilities",
+            format!("may hold at most {CAPABILITIES_BYTES} bytes of JSON"),
+        ));
+    }
     if count > CAPABILITIES {
         return Err(Invalid::new(
             "capabilities",
@@ -254,7 +264,7 @@ mod tests {
             "api_key_hash": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
             "created_at": "2025-02-01T12:00:00.000Z", "last_seen": "2025-02-01T12:00:00.000Z", "shoe_size": 43});
         let executor: Executor = serde_json::from_value(foreign.clone()).unwrap();
-        assert_eq!(executor.older_key().unwrap().as_str(), "0".repeat(64));
+        assert_eq!(executor.key_hash().unwrap().as_str(), "0".repeat(64));
         assert_eq!(serde_json::to_value(executor).unwrap(), foreign);
     }
 

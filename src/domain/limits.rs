@@ -4,6 +4,11 @@
 pub const BODY_BYTES: usize = 8 * 1024 * 1024;
 /// Deepest nesting of arrays and objects in a request body.
 pub const JSON_DEPTH: usize = 64;
+/// Most values (objects, lists, strings, numbers, …) in a request body: a value of one byte in
+/// JSON takes fifty in memory, of which an isolate has 128 MB.
+pub const JSON_VALUES: usize = 100_000;
+/// Most values in what was written to one thread.
+pub const THREAD_VALUES: usize = 400_000;
 /// Largest thread document, in bytes of JSON; a change that would exceed it is refused.
 pub const THREAD_BYTES: usize = 4 * 1024 * 1024;
 /// Largest executor record, in bytes of JSON.
@@ -22,6 +27,8 @@ pub const INTENT_CHARS: usize = 10_000;
 
 /// Most capabilities of one executor.
 pub const CAPABILITIES: usize = 100;
+/// Most bytes of JSON in the capabilities of one executor.
+pub const CAPABILITIES_BYTES: usize = 16 * 1024;
 /// Most notification channels of one executor.
 pub const CHANNELS: usize = 20;
 /// Most hooks of one executor for one event.
@@ -31,5 +38,7 @@ pub const HOOKS_PER_EVENT: usize = 20;
 pub const PAGE_DEFAULT: usize = 100;
 /// Most rows of a list page.
 pub const PAGE_MAX: usize = 1000;
+/// A list page ends early, with a cursor, when its rows hold so many bytes.
+pub const LIST_BYTES: usize = 2 * 1024 * 1024;
 /// Most index entries that one list call examines, whatever its filters.
 pub const LIST_EXAMINED: usize = 1000;

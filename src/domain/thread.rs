@@ -114,6 +114,20 @@ impl Thread {
         })
     }
 
+    /// How many JSON values were written to the thread.
+    pub fn values(&self) -> usize {
+        let of_fact = |fact: &Fact| match fact {
+            Fact::ThreadCreated(created) => {
+                count_values(&created.context).saturating_add(count_values(&created.response_hint))
+            }
+            Fact::MessageAdded(message) => sum(message.mess.iter()),
+            Fact::StatusChanged(_) | Fact::ExecutorRegistered(_) => 1,
+        };
+        self.events
+            .iter()
+            .fold(0, |count, event| count.saturating_add(of_fact(&event.fact)))
+    }
+
     /// The event by which the thread reached its present status, and what it says of it.
     pub fn last_status(&self) -> Option<(&Event, &StatusChanged)> {
         self.events
@@ -181,6 +195,19 @@ pub fn fold(reference: &Ref, events: &[Event]) -> Option<ThreadState> {
         previous = Some(event);
         state
     }))
+}
+
+fn count_values(value: &Value) -> usize {
+    let inner = match value {
+        Value::Array(items) => sum(items.iter()),
+        Value::Object(fields) => sum(fields.values()),
+        _ => 0,
+    };
+    inner.saturating_add(1)
+}
+
+fn sum<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
+    values.fold(0, |count, value| count.saturating_add(count_values(value)))
 }
 
 fn stamped(facts: Vec<Fact>, actor: &ExecutorId, ts: Timestamp, stamp: &Stamp) -> Vec<Event> {

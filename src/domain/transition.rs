@@ -42,6 +42,8 @@ pub enum Refusal {
     },
     /// The actor holds the thread and is past claiming it.
     AlreadyYours {
+        /// Who holds it: the actor.
+        holder: ExecutorId,
         /// Its status.
         status: Status,
     },
@@ -78,7 +80,7 @@ pub fn decide(thread: &Thread, actor: &ExecutorId, update: Update) -> Result<Vec
         }
     }
     if let Some(mess) = mess
-        && !(repeated && written_with_status(thread) == Some(mess.as_slice()))
+        && !(repeated && has_written_since(thread, actor, &mess))
     {
         facts.push(Fact::MessageAdded(MessageAdded {
             mess,
@@ -98,13 +100,14 @@ fn reached_by(thread: &Thread, actor: &ExecutorId, status: Status, message: Opti
         })
 }
 
-/// What was written in the same call that set the present status.
-fn written_with_status(thread: &Thread) -> Option<&[Value]> {
-    let (reached, _) = thread.last_status()?;
-    thread
-        .messages()
-        .find(|(event, _)| event.batch_id == reached.batch_id)
-        .map(|(_, mess)| mess)
+/// Whether `actor` has written just this since the thread reached its present status.
+fn has_written_since(thread: &Thread, actor: &ExecutorId, mess: &[Value]) -> bool {
+    let Some((reached, _)) = thread.last_status() else {
+        return false;
+    };
+    thread.messages().any(|(event, written)| {
+        event.ts >= reached.ts && event.actor_id == *actor && written == mess
+    })
 }
 
 /// Applies the table above to one change of status.
@@ -138,6 +141,7 @@ fn change_status(
         (Phase::Open, Some(_)) if mine => None,
         (Phase::Claimed, Some(_)) if mine && state.status != status => {
             return Err(Refusal::AlreadyYours {
+                holder: actor.clone(),
                 status: state.status,
             });
         }

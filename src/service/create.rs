@@ -4,12 +4,11 @@ use std::rc::Rc;
 
 use super::obligations::{Obligation, Subject};
 use super::update::{close, finish};
-use super::{ServiceError, to_json};
+use super::{ServiceError, thread_to_json};
 use crate::app::App;
 use crate::background::{Rest, nothing};
 use crate::domain::event::Fact;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
-use crate::domain::limits::THREAD_BYTES;
 use crate::domain::request::NewRequest;
 use crate::domain::thread::{Stamp, Thread, ThreadState};
 use crate::storage::cas::{Failure, Step, Target, swap};
@@ -112,7 +111,7 @@ async fn put(
         let (None, Some(thread)) = (existing, made) else {
             return Err(NotCreated::Taken);
         };
-        let body = to_json(&thread, "the thread", THREAD_BYTES).map_err(NotCreated::Because)?;
+        let body = thread_to_json(&thread).map_err(NotCreated::Because)?;
         Ok(Step::Put(body, None, thread))
     })
     .await;

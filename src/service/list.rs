@@ -3,13 +3,11 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use futures::future::join;
-
 use super::{ServiceError, derive};
 use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::limits::LIST_EXAMINED;
+use crate::domain::limits::{LIST_BYTES, LIST_EXAMINED};
 use crate::domain::status::{Priority, Status};
 use crate::domain::thread::ThreadState;
 use crate::domain::time::Timestamp;
@@ -64,7 +62,8 @@ pub struct Listed {
     pub complete: bool,
 }
 
-/// Lists up to `limit` threads after `cursor`, examining at most [`LIST_EXAMINED`] entries.
+/// Lists up to `limit` threads after `cursor`, examining at most [`LIST_EXAMINED`] entries and
+/// gathering about [`LIST_BYTES`].
 ///
 /// # Errors
 ///
@@ -76,13 +75,13 @@ pub async fn list(
     limit: usize,
     cursor: Option<&Cursor>,
 ) -> Result<Listed, ServiceError> {
-    let pages = read_pages(app, exchange, filter, limit, cursor);
-    let (pages, complete) = join(pages, derive::is_complete(app, exchange)).await;
-    let (threads, next) = pages?;
+    // First, or the rest could be derived between our reading of the index and of this.
+    let complete = derive::is_complete(app, exchange).await?;
+    let (threads, next) = read_pages(app, exchange, filter, limit, cursor).await?;
     Ok(Listed {
         threads,
         next,
-        complete: complete?,
+        complete,
     })
 }
 
@@ -104,7 +103,7 @@ async fn read_pages(
     });
     let mut threads: Vec<ThreadState> = Vec::new();
     let mut seen = HashSet::new();
-    let mut examined: usize = 0;
+    let (mut examined, mut bytes) = (0_usize, 0_usize);
     while examined < LIST_EXAMINED {
         let wanted = limit.saturating_sub(threads.len());
         let query = List {
@@ -137,9 +136,11 @@ async fn read_pages(
             // Entries of one thread may stand side by side while it changes: the newest is
             // first. Here and below `seen` holds references for this call only.
             if seen.insert(state.reference.clone()) && filter.admits(&state) {
+                bytes = bytes.saturating_add(state.intent.len());
                 threads.push(state);
             }
-            if rest && (threads.len() >= limit || examined >= LIST_EXAMINED) {
+            let full = threads.len() >= limit || bytes >= LIST_BYTES;
+            if rest && (full || examined >= LIST_EXAMINED) {
                 return Ok((threads, position(after.as_deref())));
             }
         }

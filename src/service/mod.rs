@@ -16,6 +16,8 @@ pub mod update;
 mod tests;
 
 use crate::background::Dropped;
+use crate::domain::limits::{THREAD_BYTES, THREAD_VALUES};
+use crate::domain::thread::Thread;
 use crate::domain::transition::Refusal;
 use crate::storage::cas::Failure;
 use crate::storage::{StoreError, encode};
@@ -41,12 +43,14 @@ pub enum ServiceError {
         /// The thread's version.
         version: u64,
     },
-    /// The document would grow beyond its limit, in bytes.
+    /// The document would grow beyond its limit.
     TooLarge {
         /// What would be too large.
         what: &'static str,
         /// The limit.
         limit: usize,
+        /// What the limit counts.
+        unit: &'static str,
     },
     /// The executor id is taken.
     AlreadyRegistered,
@@ -88,7 +92,23 @@ fn to_json<D: serde::Serialize>(
 ) -> Result<Vec<u8>, ServiceError> {
     let body = encode(what, document)?;
     if body.len() > limit {
-        return Err(ServiceError::TooLarge { what, limit });
+        return Err(ServiceError::TooLarge {
+            what,
+            limit,
+            unit: "bytes",
+        });
     }
     Ok(body)
+}
+
+/// Writes a thread document as JSON, within its limits.
+fn thread_to_json(thread: &Thread) -> Result<Vec<u8>, ServiceError> {
+    if thread.values() > THREAD_VALUES {
+        return Err(ServiceError::TooLarge {
+            what: "the thread",
+            limit: THREAD_VALUES,
+            unit: "JSON values",
+        });
+    }
+    to_json(thread, "the thread", THREAD_BYTES)
 }

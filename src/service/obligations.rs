@@ -119,8 +119,12 @@ impl Obligation {
         Ok(())
     }
 
-    /// Deletes it, after all it is about is met or undone. A failure is left to the tick.
+    /// Deletes it, after all it is about is met or undone. A failure is left to the tick, and
+    /// so is everything once the writer's time is over: the tick may be at work on it.
     pub async fn close(&self, app: &App) {
+        if app.clock.now().since(self.opened_at) >= WRITERS_TIME {
+            return;
+        }
         if let Err(error) = app.store.delete(&self.first_key()).await {
             crate::log::warn("an obligation that is met could not be deleted", &error);
         }

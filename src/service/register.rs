@@ -70,6 +70,11 @@ async fn run(
         id: registration.batch_id,
         ..Obligation::new(&app, owed(&app, &exchange, &executor, &registration))
     };
+    // Before anything is written, for whom nobody has vouched yet.
+    let body = match to_json(&executor, "the profile", EXECUTOR_BYTES) {
+        Ok(body) => body,
+        Err(error) => return (Err(error), nothing()),
+    };
     // 1.
     let store = app.store.as_ref();
     let record_key = layout::executor(&exchange, &id);
@@ -99,8 +104,11 @@ async fn run(
         if existing.is_some() {
             return Err(ServiceError::AlreadyRegistered);
         }
-        let body = to_json(&executor, "the profile", EXECUTOR_BYTES)?;
-        Ok(Step::Put(body, Some(executor.public().to_string()), ()))
+        Ok(Step::Put(
+            body.clone(),
+            Some(executor.public().to_string()),
+            (),
+        ))
     })
     .await;
     if let Err(failure) = swapped.result {

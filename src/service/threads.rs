@@ -1,5 +1,7 @@
 //! Reading one thread.
 
+use std::rc::Rc;
+
 use super::{ServiceError, derive};
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, Ref};
@@ -7,31 +9,28 @@ use crate::domain::thread::Thread;
 use crate::storage::cas::{Loaded, load};
 use crate::storage::layout;
 
-/// Reads a thread.
+/// Reads a thread, with the tag to swap it by.
 ///
 /// # Errors
 ///
 /// There is none, it is not derived yet, or the store's.
 pub async fn get(
-    app: &std::rc::Rc<App>,
+    app: &Rc<App>,
     exchange: &ExchangeId,
     reference: &Ref,
-) -> Result<Thread, ServiceError> {
+) -> Result<Loaded<Thread>, ServiceError> {
     let key = layout::thread(exchange, reference);
-    match load(app.store.as_ref(), &key).await? {
-        Some(Loaded { document, .. }) => Ok(document),
-        None => Err(missing(app, exchange).await?),
+    if let Some(loaded) = load(app.store.as_ref(), &key).await? {
+        return Ok(loaded);
     }
-}
-
-/// What it means that a thread is not in the bucket.
-pub async fn missing(
-    app: &std::rc::Rc<App>,
-    exchange: &ExchangeId,
-) -> Result<ServiceError, ServiceError> {
-    if derive::is_complete(app, exchange).await? {
-        Ok(ServiceError::NoThread)
-    } else {
-        Ok(ServiceError::Deriving)
+    if derive::is_known_complete(app, exchange) {
+        return Err(ServiceError::NoThread);
     }
+    if !derive::is_complete(app, exchange).await? {
+        return Err(ServiceError::Deriving);
+    }
+    // It may have been derived since we looked.
+    load(app.store.as_ref(), &key)
+        .await?
+        .ok_or(ServiceError::NoThread)
 }

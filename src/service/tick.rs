@@ -13,12 +13,13 @@ use crate::domain::executor::Executor;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::thread::Thread;
 use crate::domain::time::Timestamp;
-use crate::log::warn;
+use crate::log::{describe, warn};
 use crate::storage::cas::load;
 use crate::storage::{Condition, List, Object, Put, StoreError, Tag, layout};
 
-/// Obligations that one tick looks at; the rest is for the next one.
-const BOUND: usize = 100;
+/// Obligations that one tick looks at; the rest is for the next one. Each takes up to a dozen
+/// operations, of which Cloudflare's free plan allows 1,000 an invocation.
+const BOUND: usize = 50;
 /// How many it works on at once.
 const PARALLEL: usize = 4;
 /// Milliseconds for which a tick's claim keeps others away.
@@ -110,8 +111,13 @@ async fn put_off_unreadable(
     now: Timestamp,
     error: &serde_json::Error,
 ) -> Result<(), StoreError> {
-    warn(&format!("{key} cannot be read and is put off"), error);
-    let later = layout::due(now.plus_millis(LAST_LOOK), app.clock.new_id());
+    warn(
+        &format!("{key} cannot be read and is put off"),
+        &describe(error),
+    );
+    let Some(later) = layout::due_moved(key, now.plus_millis(LAST_LOOK)) else {
+        return Ok(());
+    };
     app.store.put(&later, body, None, Condition::Always).await?;
     app.store.delete(key).await
 }

@@ -7,14 +7,13 @@ use futures::future::join;
 
 use super::obligations::{Obligation, Subject};
 use super::settle::Settlement;
-use super::{ServiceError, threads, to_json};
+use super::{ServiceError, thread_to_json, threads};
 use crate::app::App;
 use crate::background::{Rest, nothing};
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
-use crate::domain::limits::THREAD_BYTES;
 use crate::domain::thread::{Stamp, Thread, ThreadState};
 use crate::domain::transition::{Update, decide};
-use crate::storage::cas::{Step, Target, load, swap};
+use crate::storage::cas::{Step, Target, swap};
 use crate::storage::layout;
 
 /// An update of one thread by one actor.
@@ -68,44 +67,44 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
         &app,
         Subject::Thread {
             exchange_id: exchange.clone(),
-            reference,
+            reference: reference.clone(),
         },
     );
     // 1.
     let store = app.store.as_ref();
-    let (loaded, opened) = join(load::<Thread>(store, &key), obligation.open(&app)).await;
+    let (loaded, opened) = join(
+        threads::get(&app, &exchange, &reference),
+        obligation.open(&app),
+    )
+    .await;
     if let Err(error) = opened {
         return (Err(error.into()), close(&app, obligation));
     }
     let current = match loaded {
-        Ok(Some(current)) => current,
-        Ok(None) => {
-            let error = threads::missing(&app, &exchange).await;
-            return (Err(error.unwrap_or_else(|e| e)), close(&app, obligation));
-        }
-        Err(error) => return (Err(error.into()), close(&app, obligation)),
+        Ok(current) => current,
+        Err(error) => return (Err(error), close(&app, obligation)),
     };
     // 2.
     let decision = |thread: Option<Thread>| {
         let thread = thread.ok_or(ServiceError::NoThread)?;
         let version = thread.state.version;
-        if versions
-            .as_ref()
-            .is_some_and(|list| !list.contains(&version))
-        {
-            return Err(ServiceError::VersionDiffers { version });
-        }
-        let facts = decide(&thread, &actor, update.clone()).map_err(ServiceError::Refused)?;
-        if facts.is_empty() {
-            return Ok(Step::Keep(Outcome::Unchanged(thread.state)));
-        }
+        let accepts = versions.as_ref().is_none_or(|list| list.contains(&version));
+        // A retry of what has been reached is no change, whatever version the client knew.
+        let facts = match decide(&thread, &actor, update.clone()) {
+            Ok(facts) if facts.is_empty() => {
+                return Ok(Step::Keep(Outcome::Unchanged(thread.state)));
+            }
+            _ if !accepts => return Err(ServiceError::VersionDiffers { version }),
+            Ok(facts) => facts,
+            Err(refusal) => return Err(ServiceError::Refused(refusal)),
+        };
         let stamp = Stamp {
             batch_id: obligation.id,
             now: app.clock.now(),
             new_id: &|| app.clock.new_id(),
         };
         let thread = thread.append(facts, &actor, &stamp);
-        let body = to_json(&thread, "the thread", THREAD_BYTES)?;
+        let body = thread_to_json(&thread)?;
         Ok(Step::Put(body, None, Outcome::Committed(Box::new(thread))))
     };
     let ours = |thread: &Thread| {

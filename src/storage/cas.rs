@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::{Condition, ObjectStore, Put, StoreError, Tag};
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
+use crate::log::describe;
 
 /// How often a put is tried before the caller is told to come back.
 const TRIES: u32 = 8;
@@ -79,7 +80,7 @@ pub async fn load<D: DeserializeOwned>(
             document,
             tag: object.tag,
         })),
-        Err(error) => Err(StoreError::new("parse", key, &error)),
+        Err(error) => Err(StoreError::new("parse", key, &describe(&error))),
     }
 }
 
@@ -102,6 +103,7 @@ pub async fn swap<D: DeserializeOwned, T, E>(
         deadline,
     } = target;
     let mut definite = true;
+    let mut lost = None;
     let mut wait = FIRST_WAIT;
     for attempt in 0..TRIES {
         // 1.
@@ -121,8 +123,11 @@ pub async fn swap<D: DeserializeOwned, T, E>(
         let condition = tag.as_ref().map_or(Condition::Absent, Condition::Matches);
         match store.put(key, body, summary.as_deref(), condition).await {
             Ok(Put::Stored(_)) => return Swapped::new(Ok(outcome), definite),
-            Ok(Put::ConditionFailed) => {}
-            Err(_) => definite = false,
+            Ok(Put::ConditionFailed) => lost = None,
+            Err(error) => {
+                definite = false;
+                lost = Some(error);
+            }
         }
         // 3. The first conflict is looked at without delay: mostly it ends in a refusal.
         if attempt > 0 || !definite {
@@ -136,8 +141,14 @@ pub async fn swap<D: DeserializeOwned, T, E>(
         if let Some(won) = current.as_ref().and_then(|loaded| ours(&loaded.document)) {
             return Swapped::new(Ok(won), definite);
         }
+        // Once the object is another, the condition of a put whose fate was unknown can never
+        // hold again.
+        if current.as_ref().map(|loaded| &loaded.tag) != tag.as_ref() {
+            definite = true;
+        }
     }
-    Swapped::new(Err(Failure::Contended), definite)
+    let failure = lost.map_or(Failure::Contended, Failure::Store);
+    Swapped::new(Err(failure), definite)
 }
 
 /// Reads again, and once more if the read itself fails: without it nothing can be decided.

@@ -49,6 +49,12 @@ pub fn due(at: Timestamp, id: Uuid) -> String {
     format!("due/{:013}-{id}.json", at.millis())
 }
 
+/// The key of the obligation under `key` when it is due at `at` instead.
+pub fn due_moved(key: &str, at: Timestamp) -> Option<String> {
+    let id = key.strip_prefix(DUE)?.get(14..)?;
+    Some(format!("due/{:013}-{id}", at.millis()))
+}
+
 /// When the obligation under `key` is due; `None` for a key that is none.
 pub fn due_at(key: &str) -> Option<Timestamp> {
     let millis = key.strip_prefix(DUE)?.get(..13)?;

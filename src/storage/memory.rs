@@ -1,7 +1,7 @@
 //! A bucket in memory for tests: it counts operations, fails on demand, and can hold an
 //! operation until it is told to go on.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -361,5 +361,73 @@ impl ObjectStore for Memory {
             suffer(effect, Verb::List, query.prefix).await?;
         }
         Ok(page)
+    }
+}
+
+/// A writer's view of the bucket: it dies at one of its operations, and with it every other
+/// operation that it has under way or would begin later.
+pub struct Mortal {
+    bucket: Memory,
+    left: Cell<usize>,
+    moment: Moment,
+}
+
+impl Mortal {
+    /// Dies at the `nth` operation (from 0), before or after it takes effect.
+    pub fn new(bucket: &Memory, nth: usize, moment: Moment) -> Self {
+        Self {
+            bucket: bucket.clone(),
+            left: Cell::new(nth.saturating_add(1)),
+            moment,
+        }
+    }
+
+    /// Whether it has died.
+    pub fn is_dead(&self) -> bool {
+        self.left.get() == 0
+    }
+
+    async fn live<T>(&self, operation: impl Future<Output = T>) -> T {
+        let last = self.left.get() <= 1;
+        self.left.set(self.left.get().saturating_sub(1));
+        if last && self.moment == Moment::Before {
+            return std::future::pending().await;
+        }
+        let outcome = operation.await;
+        // Another of its operations may have been its last meanwhile.
+        if self.is_dead() {
+            return std::future::pending().await;
+        }
+        outcome
+    }
+}
+
+#[async_trait(?Send)]
+impl ObjectStore for Mortal {
+    fn kind(&self) -> &'static str {
+        self.bucket.kind()
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        self.live(self.bucket.get(key)).await
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        body: Vec<u8>,
+        summary: Option<&str>,
+        condition: Condition<'_>,
+    ) -> Result<Put, StoreError> {
+        self.live(self.bucket.put(key, body, summary, condition))
+            .await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.live(self.bucket.delete(key)).await
+    }
+
+    async fn list(&self, query: List<'_>) -> Result<Page, StoreError> {
+        self.live(self.bucket.list(query)).await
     }
 }

@@ -16,6 +16,8 @@ pub mod memory;
 use async_trait::async_trait;
 use serde::Serialize;
 
+use crate::log::describe;
+
 /// A bucket of objects under string keys.
 ///
 /// **Durability.** When `put` or `delete` answers `Ok`, the change survives the death of the
@@ -61,7 +63,7 @@ pub trait ObjectStore {
 
     /// Lists keys that begin with `query.prefix` and come after `query.after`.
     ///
-    /// A page may hold fewer rows than asked for, even none, with `more` set.
+    /// A page may hold fewer rows than asked for; it holds at least one if `more` is set.
     async fn list(&self, query: List<'_>) -> Result<Page, StoreError>;
 }
 
@@ -137,7 +139,7 @@ pub struct Row {
 ///
 /// It cannot be written as JSON; `key` tells where it was to go.
 pub fn encode<D: Serialize>(key: &str, document: &D) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(document).map_err(|error| StoreError::new("write", key, &error))
+    serde_json::to_vec(document).map_err(|error| StoreError::new("write", key, &describe(&error)))
 }
 
 /// The bucket did not do what was asked, or it is unknown whether it did.

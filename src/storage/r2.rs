@@ -65,11 +65,11 @@ impl ObjectStore for R2 {
         put = match condition {
             Condition::Absent => put.only_if(Conditional {
                 etag_does_not_match: Some("*".to_owned()),
-                ..no_condition()
+                ..Conditional::default()
             }),
             Condition::Matches(tag) => put.only_if(Conditional {
                 etag_matches: Some(tag.0.clone()),
-                ..no_condition()
+                ..Conditional::default()
             }),
             Condition::Always => put,
         };
@@ -91,14 +91,25 @@ impl ObjectStore for R2 {
         let failed = |error: worker::Error| StoreError::new("list", query.prefix, &error);
         let most = if query.summaries { SUMMARY_PAGE } else { 1_000 };
         let limit = u32::try_from(query.limit.clamp(1, most)).unwrap_or(1);
-        let mut list = self.bucket.list().prefix(query.prefix).limit(limit);
-        if let Some(after) = query.after {
-            list = list.start_after(after);
-        }
-        if query.summaries {
-            list = list.include(vec![Include::CustomMetadata]);
-        }
-        let objects = list.execute().await.map_err(failed)?;
+        let mut cursor: Option<String> = None;
+        let objects = loop {
+            let mut list = self.bucket.list().prefix(query.prefix).limit(limit);
+            if let Some(after) = query.after {
+                list = list.start_after(after);
+            }
+            if query.summaries {
+                list = list.include(vec![Include::CustomMetadata]);
+            }
+            if let Some(cursor) = cursor {
+                list = list.cursor(cursor);
+            }
+            let objects = list.execute().await.map_err(failed)?;
+            // R2 does not promise that a page it cuts short holds anything.
+            if !objects.truncated() || !objects.objects().is_empty() {
+                break objects;
+            }
+            cursor = objects.cursor();
+        };
         let row = |object: worker::Object| -> Result<Row, StoreError> {
             let summary = if query.summaries {
                 object.custom_metadata().map_err(failed)?.remove(SUMMARY)
@@ -119,16 +130,6 @@ impl ObjectStore for R2 {
                 .map(row)
                 .collect::<Result<_, _>>()?,
         })
-    }
-}
-
-/// A [`Conditional`] that asks for nothing (the type has no `Default`).
-fn no_condition() -> Conditional {
-    Conditional {
-        etag_matches: None,
-        etag_does_not_match: None,
-        uploaded_before: None,
-        uploaded_after: None,
     }
 }
 

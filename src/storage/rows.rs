@@ -38,8 +38,13 @@ impl SummaryCache {
             *kept = Kept::default();
         }
         kept.bytes = kept.bytes.saturating_add(size);
-        kept.by_key
+        let replaced = kept
+            .by_key
             .insert(key.to_owned(), (tag, summary.to_owned()));
+        if let Some((_, old)) = replaced {
+            let size = key.len().saturating_add(old.len());
+            kept.bytes = kept.bytes.saturating_sub(size);
+        }
     }
 }
 

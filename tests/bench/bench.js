@@ -40,8 +40,8 @@ const AIM_WASM_KB = 350;
 const AIM_START_MS = 60;
 
 /** When filling stops at the latest, and when measuring does, after the start. */
-const FILL_MS = 180_000;
-const TOTAL_MS = 330_000;
+const FILL_MS = 210_000;
+const TOTAL_MS = 340_000;
 const EXECUTORS = 10;
 const NOBODY = "00000000-0000-0000-0000-000000000000";
 

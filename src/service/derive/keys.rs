@@ -2,20 +2,25 @@
 
 use std::rc::Rc;
 
-use super::{Phase, Progress, STRETCH, is_complete, list, read_all};
+use super::{
+    Phase, Progress, STRETCH, Standing, continue_in_background, is_known_complete, list, read_all,
+    standing,
+};
 use crate::app::App;
 use crate::domain::executor::Executor;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::KeyHash;
-use crate::log::warn;
+use crate::log::{describe, warn};
 use crate::service::ServiceError;
-use crate::service::register::put_key;
+use crate::service::register::{KeyRecord, put_key};
+use crate::storage::cas::load;
 use crate::storage::{StoreError, layout};
 
 /// Executor records that a login with an older key looks through.
 const LOGIN_EXAMINED: usize = 300;
 
-/// Finds the executor that an older key belongs to, in a bucket where it has no object yet.
+/// Finds the executor that an older key belongs to, in a bucket where it may have no object
+/// yet. Only until the key objects are made are the records themselves looked through.
 ///
 /// # Errors
 ///
@@ -25,30 +30,46 @@ pub async fn find_older_key(
     exchange: &ExchangeId,
     hash: &KeyHash,
 ) -> Result<Option<ExecutorId>, ServiceError> {
-    if is_complete(app, exchange).await? {
+    if is_known_complete(app, exchange) {
         return Ok(None);
     }
-    let prefix = layout::executors(exchange);
-    let page = list(app, &prefix, None, LOGIN_EXAMINED).await?;
+    if standing(app, exchange).await? != Standing::Underway(Phase::Executors) {
+        // Its object may have been made since we looked.
+        let key = layout::key(exchange, hash);
+        let stored = load::<KeyRecord>(app.store.as_ref(), &key).await?;
+        return Ok(stored.map(|record| record.document.executor_id));
+    }
+    let page = list(app, &layout::executors(exchange), None, LOGIN_EXAMINED).await?;
     for (key, body) in read_all(app, page.rows).await? {
-        let Some(executor) = read_executor(&key, &body) else {
+        let Some(executor) = read_executor(exchange, &key, &body) else {
             continue;
         };
-        if executor.older_key().as_ref() == Some(hash) {
+        if executor.key_hash().as_ref() == Some(hash) {
             put_key(app, exchange, hash, &executor.id, app.clock.now()).await?;
             return Ok(Some(executor.id));
         }
     }
     if page.more {
+        continue_in_background(app, exchange);
         return Err(ServiceError::Deriving);
     }
     Ok(None)
 }
 
-fn read_executor(key: &str, body: &[u8]) -> Option<Executor> {
-    serde_json::from_slice(body)
-        .map_err(|error| warn(&format!("{key} is not an executor's record"), &error))
-        .ok()
+/// Reads a record, which must be of the executor that its key names.
+fn read_executor(exchange: &ExchangeId, key: &str, body: &[u8]) -> Option<Executor> {
+    let executor: Executor = serde_json::from_slice(body)
+        .map_err(|error| {
+            let what = format!("{key} is not an executor's record");
+            warn(&what, &describe(&error));
+        })
+        .ok()?;
+    let named = ExecutorId::parse(executor.id.as_str(), "id")
+        .is_ok_and(|id| layout::executor(exchange, &id) == key);
+    if !named {
+        warn("a record is left out", &format!("{key} names another id"));
+    }
+    named.then_some(executor)
 }
 
 /// Makes the key objects of a stretch of executors.
@@ -61,10 +82,10 @@ pub(super) async fn derive(
     let page = list(app, &prefix, progress.after.as_deref(), STRETCH).await?;
     let last = page.rows.last().map(|row| row.key.clone());
     for (key, body) in read_all(app, page.rows).await? {
-        let Some(executor) = read_executor(&key, &body) else {
+        let Some(executor) = read_executor(exchange, &key, &body) else {
             continue;
         };
-        if let Some(hash) = executor.older_key() {
+        if let Some(hash) = executor.key_hash() {
             put_key(app, exchange, &hash, &executor.id, app.clock.now()).await?;
         }
     }

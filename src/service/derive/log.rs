@@ -10,7 +10,7 @@ use super::{PARALLEL, Phase, Progress, STRETCH, list, read_all};
 use crate::app::App;
 use crate::domain::event::Event;
 use crate::domain::ids::{ExchangeId, Ref};
-use crate::log::warn;
+use crate::log::{describe, warn};
 use crate::storage::{Condition, StoreError, layout};
 
 /// Sorts a stretch of the log by thread.
@@ -30,7 +30,7 @@ pub(super) async fn sort(
             match read_line(&key, line) {
                 Line::Event(reference, event) => {
                     let json = serde_json::to_string(&event)
-                        .map_err(|error| StoreError::new("write", &key, &error))?;
+                        .map_err(|error| StoreError::new("write", &key, &describe(&error)))?;
                     let part = parts.entry(reference).or_default();
                     part.push_str(&json);
                     part.push('\n');
@@ -82,7 +82,7 @@ fn read_line(key: &str, line: &str) -> Line {
     let unreadable = |reason: &dyn std::fmt::Display| Line::Unreadable(reason.to_string());
     let mut value: Value = match serde_json::from_str(line) {
         Ok(value) => value,
-        Err(error) => return unreadable(&error),
+        Err(error) => return unreadable(&describe(&error)),
     };
     let reference = match value.get("thread_ref") {
         None | Some(Value::Null) => return Line::OfNoThread,
@@ -105,6 +105,6 @@ fn read_line(key: &str, line: &str) -> Line {
     }
     match serde_json::from_value::<Event>(value) {
         Ok(event) => Line::Event(reference, Box::new(event)),
-        Err(error) => unreadable(&error),
+        Err(error) => unreadable(&describe(&error)),
     }
 }

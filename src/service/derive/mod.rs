@@ -17,11 +17,13 @@ use std::rc::Rc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
 use super::ServiceError;
 use super::obligations::{Obligation, Subject};
 use crate::app::App;
 use crate::domain::ids::ExchangeId;
+use crate::domain::time::Timestamp;
 use crate::log::warn;
 use crate::storage::cas::{Loaded, load};
 use crate::storage::{Condition, List, Page, Put, Row, StoreError, encode, layout};
@@ -30,8 +32,11 @@ pub use keys::find_older_key;
 
 /// Objects that one stretch reads.
 const STRETCH: usize = 200;
-/// Stretches in one look of the tick.
-const STRETCHES: usize = 3;
+/// Threads that one stretch puts: each takes about eight operations, and Cloudflare's free plan
+/// allows 1,000 in an invocation.
+const THREADS: usize = 60;
+/// Milliseconds after which work in the background is taken for lost: the runtime ends it.
+const BACKGROUND: i64 = 60_000;
 /// Objects read or written at once.
 const PARALLEL: usize = 6;
 /// How far the taking over of an exchange has come.
@@ -70,7 +75,7 @@ enum Standing {
     /// There is nothing in it yet.
     New,
     /// There may be more in the log than in the threads.
-    Underway,
+    Underway(Phase),
 }
 
 impl Progress {
@@ -101,7 +106,7 @@ impl Progress {
 pub async fn is_complete(app: &Rc<App>, exchange: &ExchangeId) -> Result<bool, ServiceError> {
     match standing(app, exchange).await? {
         Standing::Complete | Standing::New => Ok(true),
-        Standing::Underway => {
+        Standing::Underway(_) => {
             continue_in_background(app, exchange);
             Ok(false)
         }
@@ -116,20 +121,21 @@ pub async fn is_complete(app: &Rc<App>, exchange: &ExchangeId) -> Result<bool, S
 /// The store's.
 pub async fn mark_if_new(app: &Rc<App>, exchange: &ExchangeId) -> Result<(), ServiceError> {
     if standing(app, exchange).await? == Standing::New {
-        save(
-            app,
-            exchange,
-            &Progress::at(Phase::Complete),
-            Condition::Absent,
-        )
-        .await?;
-        remember(app, exchange);
+        let complete = Progress::at(Phase::Complete);
+        if save(app, exchange, &complete, Condition::Absent).await? {
+            remember(app, exchange);
+        }
     }
     Ok(())
 }
 
+/// Whether this isolate knows, without asking, that every thread is derived.
+pub fn is_known_complete(app: &App, exchange: &ExchangeId) -> bool {
+    app.isolate.derived.borrow().contains(exchange)
+}
+
 async fn standing(app: &App, exchange: &ExchangeId) -> Result<Standing, StoreError> {
-    if app.isolate.derived.borrow().contains(exchange) {
+    if is_known_complete(app, exchange) {
         return Ok(Standing::Complete);
     }
     let store = app.store.as_ref();
@@ -138,7 +144,7 @@ async fn standing(app: &App, exchange: &ExchangeId) -> Result<Standing, StoreErr
             remember(app, exchange);
             return Ok(Standing::Complete);
         }
-        Some(_) => return Ok(Standing::Underway),
+        Some(loaded) => return Ok(Standing::Underway(loaded.document.phase)),
         None => {}
     }
     let executors = list(app, &layout::executors(exchange), None, 1).await?;
@@ -146,18 +152,31 @@ async fn standing(app: &App, exchange: &ExchangeId) -> Result<Standing, StoreErr
     if executors.rows.is_empty() && events.rows.is_empty() {
         return Ok(Standing::New);
     }
-    let subject = Subject::Derivation {
-        exchange_id: exchange.clone(),
-    };
-    Obligation::new(app, subject).open(app).await?;
-    save(
-        app,
-        exchange,
-        &Progress::at(Phase::Executors),
-        Condition::Absent,
-    )
-    .await?;
-    Ok(Standing::Underway)
+    obligation(exchange).open(app).await?;
+    begin(app, exchange).await?;
+    Ok(Standing::Underway(Phase::Executors))
+}
+
+async fn begin(app: &App, exchange: &ExchangeId) -> Result<bool, StoreError> {
+    let first = Progress::at(Phase::Executors);
+    save(app, exchange, &first, Condition::Absent).await
+}
+
+/// The obligation to take the exchange over: the same one whoever opens it, due at once.
+fn obligation(exchange: &ExchangeId) -> Obligation {
+    let mut id = [0; 16];
+    for (byte, from) in id.iter_mut().zip(sha2::Sha256::digest(exchange.as_str())) {
+        *byte = from;
+    }
+    Obligation {
+        id: uuid::Builder::from_custom_bytes(id).into_uuid(),
+        opened_at: Timestamp::from_millis(0),
+        subject: Subject::Derivation {
+            exchange_id: exchange.clone(),
+        },
+        failures: 0,
+        claim: None,
+    }
 }
 
 fn remember(app: &App, exchange: &ExchangeId) {
@@ -165,36 +184,33 @@ fn remember(app: &App, exchange: &ExchangeId) {
 }
 
 fn continue_in_background(app: &Rc<App>, exchange: &ExchangeId) {
-    if !app.isolate.deriving.borrow_mut().insert(exchange.clone()) {
+    let now = app.clock.now();
+    let mut deriving = app.isolate.deriving.borrow_mut();
+    if deriving.get(exchange).is_some_and(|until| *until > now) {
         return;
     }
+    deriving.insert(exchange.clone(), now.plus_millis(BACKGROUND));
+    drop(deriving);
     let (at_work, exchange) = (app.clone(), exchange.clone());
     app.background.run(async move {
-        if let Err(error) = stretch(&at_work, &exchange).await {
+        if let Err(error) = advance(&at_work, &exchange).await {
             warn("an exchange could not be taken over further", &error);
         }
         at_work.isolate.deriving.borrow_mut().remove(&exchange);
     });
 }
 
-/// Works on the exchange for a bounded time; says whether everything is derived.
+/// Does one stretch, and saves how far it came unless another was faster; says whether
+/// everything is derived.
 ///
 /// # Errors
 ///
 /// The store's; what was done up to then is kept.
 pub async fn advance(app: &App, exchange: &ExchangeId) -> Result<bool, StoreError> {
-    for _ in 0..STRETCHES {
-        if stretch(app, exchange).await? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Does one stretch, and saves how far it came unless another was faster.
-async fn stretch(app: &App, exchange: &ExchangeId) -> Result<bool, StoreError> {
     let key = layout::derived(exchange);
     let Some(Loaded { document, tag }) = load::<Progress>(app.store.as_ref(), &key).await? else {
+        // Whoever opened the obligation came no further.
+        begin(app, exchange).await?;
         return Ok(false);
     };
     let next = match document.phase {

@@ -4,16 +4,16 @@ use std::collections::HashSet;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::{PARALLEL, Phase, Progress, STRETCH, list, read_all};
+use super::{PARALLEL, Phase, Progress, THREADS, list, read_all};
 use crate::app::App;
 use crate::domain::event::Event;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::limits::THREAD_BYTES;
 use crate::domain::thread::Thread;
-use crate::log::warn;
+use crate::log::{describe, warn};
 use crate::service::settle::{delete_all, entries, put_entry};
 use crate::storage::cas::load;
-use crate::storage::{Condition, Row, StoreError, encode, layout};
+use crate::storage::{Condition, Put, Row, StoreError, encode, layout};
 
 /// Puts the threads of a stretch of parts, and removes their parts.
 pub(super) async fn derive(
@@ -22,7 +22,7 @@ pub(super) async fn derive(
     progress: Progress,
 ) -> Result<Progress, StoreError> {
     let prefix = layout::derived_threads(exchange);
-    let page = list(app, &prefix, None, STRETCH).await?;
+    let page = list(app, &prefix, None, THREADS).await?;
     let mut refs: Vec<Ref> = Vec::new();
     let mut strays = Vec::new();
     for row in &page.rows {
@@ -49,9 +49,10 @@ pub(super) async fn derive(
     Ok(progress.enter(Phase::Complete))
 }
 
-/// Puts one thread from its parts.
+/// Puts one thread from its parts: its index entries, then the thread, then its parts away.
 ///
-/// The thread is put before any of its parts is removed, and only if there is none, so that
+/// The entries come before the thread, so that nobody can have changed it before they stand.
+/// The thread is put only if there is none, and before any of its parts is removed, so that
 /// whoever finds some of the parts gone changes nothing.
 async fn derive_thread(app: &App, exchange: &ExchangeId, reference: Ref) -> Result<(), StoreError> {
     let prefix = format!("{}{reference}/", layout::derived_threads(exchange));
@@ -69,28 +70,56 @@ async fn derive_thread(app: &App, exchange: &ExchangeId, reference: Ref) -> Resu
     for (key, body) in read_all(app, rows).await? {
         for line in String::from_utf8_lossy(&body).lines() {
             let event = serde_json::from_str(line)
-                .map_err(|error| StoreError::new("parse", &key, &error))?;
+                .map_err(|error| StoreError::new("parse", &key, &describe(&error)))?;
             events.push(event);
         }
     }
     let store = app.store.as_ref();
     let key = layout::thread(exchange, &reference);
-    match Thread::from_events(&reference, in_order(events)) {
-        None => warn("a thread without its creation is left out", &key),
-        Some(thread) => {
-            let body = encode(&key, &thread)?;
-            if body.len() > THREAD_BYTES {
-                warn(
-                    "a thread is larger than the limit; it can be read, not changed",
-                    &key,
-                );
-            }
-            store.put(&key, body, None, Condition::Absent).await?;
-            index(app, exchange, &key).await?;
+    // If it is there, it was put by another, who may have removed some of the parts before we
+    // read them; or by this server, whose log was sorted along with the rest.
+    if store.get(&key).await?.is_none() {
+        match Thread::from_events(&reference, in_order(events)) {
+            Some(thread) => put_with_entries(app, exchange, &key, &thread).await?,
+            None => warn("a thread without its creation is left out", &key),
         }
     }
     if !delete_all(store, &keys).await {
         return Err(StoreError::new("delete", &prefix, &"parts remain"));
+    }
+    Ok(())
+}
+
+async fn put_with_entries(
+    app: &App,
+    exchange: &ExchangeId,
+    key: &str,
+    thread: &Thread,
+) -> Result<(), StoreError> {
+    let store = app.store.as_ref();
+    let body = encode(key, thread)?;
+    if body.len() > THREAD_BYTES {
+        warn(
+            "a thread is beyond the limit: it can be read, not changed",
+            &key,
+        );
+    }
+    let summary = String::from_utf8_lossy(&encode(key, &thread.state)?).into_owned();
+    let entries = entries(exchange, &thread.state);
+    for entry in &entries {
+        if !put_entry(store, entry, &summary).await {
+            return Err(StoreError::new("put", entry, &"no index entry"));
+        }
+    }
+    if let Put::Stored(_) = store.put(key, body, None, Condition::Absent).await? {
+        return Ok(());
+    }
+    // Another was faster. If the thread has been changed since, our entries are out of date.
+    let stored = load::<Thread>(store, key).await?;
+    let version = thread.state.version;
+    let outdated = stored.is_some_and(|stored| stored.document.state.version != version);
+    if outdated && !delete_all(store, &entries).await {
+        return Err(StoreError::new("delete", key, &"outdated entries remain"));
     }
     Ok(())
 }
@@ -101,31 +130,4 @@ fn in_order(mut events: Vec<Event>) -> Vec<Event> {
     events.retain(|event| seen.insert(event.event_id));
     events.sort_by_key(|event| (event.ts, event.fact.rank(), event.event_id));
     events
-}
-
-/// Puts the index entries of the thread as it is now, until it stays so.
-async fn index(app: &App, exchange: &ExchangeId, key: &str) -> Result<(), StoreError> {
-    let store = app.store.as_ref();
-    let mut indexed: Option<(u64, [String; 2])> = None;
-    loop {
-        let Some(loaded) = load::<Thread>(store, key).await? else {
-            return Ok(());
-        };
-        let state = loaded.document.state;
-        if let Some((version, entries)) = indexed {
-            if version == state.version {
-                return Ok(());
-            }
-            delete_all(store, &entries).await;
-        }
-        let summary =
-            serde_json::to_string(&state).map_err(|error| StoreError::new("write", key, &error))?;
-        let entries = entries(exchange, &state);
-        for entry in &entries {
-            if !put_entry(store, entry, &summary).await {
-                return Err(StoreError::new("put", entry, &"the index entry is missing"));
-            }
-        }
-        indexed = Some((state.version, entries));
-    }
 }

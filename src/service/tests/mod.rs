@@ -36,7 +36,8 @@ use crate::domain::text::Fields;
 use crate::domain::thread::{Thread, ThreadState};
 use crate::domain::time::Timestamp;
 use crate::domain::transition::Update;
-use crate::storage::memory::Memory;
+use crate::storage::ObjectStore;
+use crate::storage::memory::{Memory, Moment, Mortal};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -127,6 +128,13 @@ impl World {
         self.app = isolate(&self.store, &self.clock, self.pool.spawner());
     }
 
+    /// An isolate that dies at its `nth` operation.
+    fn mortal(&self, nth: usize, moment: Moment) -> (Rc<App>, Rc<Mortal>) {
+        let store = Rc::new(Mortal::new(&self.store, nth, moment));
+        let app = isolate_over(store.clone(), &self.clock, self.pool.spawner());
+        (app, store)
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -204,7 +212,8 @@ impl World {
 
     fn thread(&mut self, reference: &Ref) -> Result<Thread, ServiceError> {
         let (app, reference) = (self.app.clone(), reference.clone());
-        self.run(async move { threads::get(&app, &home(), &reference).await })
+        let loaded = self.run(async move { threads::get(&app, &home(), &reference).await })?;
+        Ok(loaded.document)
     }
 
     /// The refs that a list with this status shows.
@@ -255,12 +264,21 @@ impl World {
 
 /// A fresh isolate over the same bucket.
 fn isolate(store: &Memory, clock: &Rc<TestClock>, spawner: LocalSpawner) -> Rc<App> {
+    isolate_over(Rc::new(store.clone()), clock, spawner)
+}
+
+/// A fresh isolate with its own view of the bucket.
+fn isolate_over(
+    store: Rc<dyn ObjectStore>,
+    clock: &Rc<TestClock>,
+    spawner: LocalSpawner,
+) -> Rc<App> {
     let spawner = RefCell::new(spawner);
     let background = Background::new(move |work: LocalBoxFuture<'static, ()>| {
         spawner.borrow_mut().spawn_local(work).unwrap();
     });
     Rc::new(App {
-        store: Rc::new(store.clone()),
+        store,
         clock: clock.clone(),
         config: Rc::new(Config::read(|_| None).unwrap()),
         isolate: Rc::new(Isolate::default()),

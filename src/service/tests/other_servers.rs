@@ -7,7 +7,6 @@ use super::*;
 use crate::domain::key::ApiKey;
 use crate::service::authenticate::executor_of;
 use crate::service::derive;
-use crate::storage::memory::Moment;
 use crate::storage::memory::Verb;
 
 const KEY: &str = "mess_home_0123456789abcdef0123456789abcdef";
@@ -141,7 +140,7 @@ fn the_tick_takes_over_when_nobody_calls() {
     let mut world = foreign(500);
     assert_eq!(login(&mut world), Some(id("phone")));
     assert!(!is_complete(&mut world));
-    for _ in 0..12 {
+    for _ in 0..25 {
         world.tick_after(61 * SECOND);
     }
     world.restart();
@@ -209,6 +208,47 @@ fn a_takeover_survives_every_failure() {
             assert_eq!(world.listed(None).len(), 30, "{context}");
         }
     }
+}
+
+/// Two isolates and the tick take over at once, one of them dies on the way, and clients change
+/// what is derived already.
+#[test]
+fn a_takeover_by_many_at_once_is_sound() {
+    let reference = Ref::parse("2025-01-02-0001").unwrap();
+    for nth in (0..240).step_by(7) {
+        for moment in [Moment::Before, Moment::After] {
+            let context = format!("one dies {moment:?} operation {nth}");
+            let mut world = foreign(12);
+            let (mortal, _) = world.mortal(nth, moment);
+            let mut changed = false;
+            for _ in 0..12 {
+                for app in [mortal.clone(), world.app.clone()] {
+                    let call = async move { derive::is_complete(&app, &home()).await };
+                    world.start(call).forget();
+                }
+                world.tick_after(30 * SECOND);
+                changed |= world
+                    .update(&reference, "phone", set(Status::Completed))
+                    .is_ok();
+            }
+            assert!(is_complete(&mut world) && changed, "{context}");
+            world.assert_settles(&context);
+            assert_eq!(world.listed(None).len(), 12, "{context}");
+            assert_eq!(world.listed(Some(Status::Completed)).len(), 7, "{context}");
+        }
+    }
+}
+
+#[test]
+fn many_who_notice_owe_it_once() {
+    let mut world = foreign(3);
+    for _ in 0..5 {
+        world.restart();
+        let app = world.app.clone();
+        let call = async move { derive::is_complete(&app, &home()).await };
+        world.start(call).forget();
+    }
+    assert!(world.store.keys("due/").len() <= 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use futures::future::join_all;
 
 use super::*;
 use crate::domain::transition::Refusal;
-use crate::storage::memory::{Moment, Verb};
+use crate::storage::memory::Verb;
 
 fn with_thread() -> (World, Ref) {
     let mut world = World::new();
