@@ -12,8 +12,12 @@ use super::json;
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::ApiKey;
+use crate::domain::limits::BODY_BYTES;
 use crate::domain::text::{Fields, Invalid};
 use crate::service::authenticate::executor_of;
+
+/// How much of a body is read at all.
+const DRAINED_BYTES: usize = 4 * BODY_BYTES;
 
 /// A request with its path parameters.
 pub struct Call {
@@ -128,23 +132,26 @@ impl Call {
     }
 
     /// The body, of which no more than `limit` bytes are kept whatever its declared length.
+    ///
+    /// A longer one is read on for a while and thrown away: a client that is still writing when
+    /// the connection closes would never see why.
     async fn body(&mut self, limit: usize) -> Result<Vec<u8>, ApiError> {
-        let too_large = || ApiError::BodyTooLarge { limit };
-        if let Some(length) = self.header("Content-Length")
-            && !length.parse::<usize>().is_ok_and(|length| length <= limit)
-        {
-            return Err(too_large());
-        }
         if self.request.inner().body().is_none() {
             return Ok(Vec::new());
         }
         let mut stream = self.request.stream()?;
-        let mut body = Vec::new();
+        let (mut body, mut length) = (Vec::new(), 0_usize);
         while let Some(chunk) = stream.next().await {
-            body.extend(chunk?);
-            if body.len() > limit {
-                return Err(too_large());
+            let chunk = chunk?;
+            length = length.saturating_add(chunk.len());
+            if length <= limit {
+                body.extend(chunk);
+            } else if length > DRAINED_BYTES {
+                break;
             }
+        }
+        if length > limit {
+            return Err(ApiError::BodyTooLarge { limit });
         }
         Ok(body)
     }

@@ -28,7 +28,7 @@ import {
   progress,
   QUICK,
   quantile,
-  registration,
+  REGISTER,
   Target,
 } from "./calls.js";
 import { measureStarts, readExchange, startExchange, startFloor } from "./servers.js";
@@ -91,7 +91,7 @@ async function benchExchange() {
 
 async function benchOther() {
   const target = new Target("other", options.url, options);
-  target.key ??= await target.register(`bench-${crypto.randomUUID()}`);
+  target.key ??= await target.register();
   await target.fill(Number(options.threads), started + FILL_MS);
   const rows = await measureAll([target]);
   console.log(`${heading()}, \`${options.url}\` with ${target.refs.length} threads\n`);
@@ -135,7 +135,7 @@ async function prepare(exchange, state, threads) {
     await server.rest();
     for (const [name, path] of [
       ["health", "/health"],
-      ["thread", `requests/${target.refs[0]}`],
+      ["thread", `requests/${target.refs[1]}`],
       ["all", "requests"],
       ["pending", "requests?status=pending"],
       ["executors", "executors"],
@@ -181,14 +181,15 @@ async function sampleWrites(server, target) {
   await change({ method: "PATCH", path: `requests/${ref}`, body: { status: "pending" } });
   target.refs.push(ref);
 
-  const registered = await write(registration(`helper-${EXECUTORS}`));
+  const registration = REGISTER.request();
+  const registered = await write(registration);
   const record = registered.at("executors/");
   const register = {
     ...registered.sample,
     due: due({
       kind: "registration",
       exchange_id: target.exchange,
-      executor_id: `helper-${EXECUTORS}`,
+      executor_id: registration.body.executor_id,
       key_hash: NOBODY.slice(4) + NOBODY.slice(4),
       event: JSON.parse(registered.sample.log),
     }),

@@ -52,7 +52,7 @@ export class Target {
   }
 
   async register(id) {
-    const { text } = await this.demand(registration(id));
+    const { text } = await this.demand(REGISTER.request(this, id));
     return JSON.parse(text).api_key;
   }
 
@@ -109,6 +109,15 @@ export const MESSAGE = {
     },
 };
 
+export const REGISTER = {
+  name: "POST /register",
+  request: (_target, id = `bench-${crypto.randomUUID()}`) => ({
+    method: "POST",
+    path: "register",
+    body: { executor_id: id, display_name: id, capabilities: ["take_photo", "open_door"] },
+  }),
+};
+
 /** In this order: what only reads first, since what writes adds threads and executors. */
 export const CALLS = [
   { name: "GET /health", request: () => get("/health") },
@@ -122,13 +131,8 @@ export const CALLS = [
   POST,
   CLAIM,
   MESSAGE,
-  { name: "POST /register", request: () => registration(`bench-${crypto.randomUUID()}`) },
+  REGISTER,
 ];
-
-export function registration(id) {
-  const body = { executor_id: id, display_name: id, capabilities: ["take_photo", "open_door"] };
-  return { method: "POST", path: "register", body };
-}
 
 /** Another one of `list` at each call; 37 apart, so that neighbours in the bucket are not. */
 function next(target, list) {

@@ -140,7 +140,7 @@ fn the_tick_takes_over_when_nobody_calls() {
     let mut world = foreign(500);
     assert_eq!(login(&mut world), Some(id("phone")));
     assert!(!is_complete(&mut world));
-    for _ in 0..25 {
+    for _ in 0..60 {
         world.tick_after(61 * SECOND);
     }
     world.restart();
