@@ -12,6 +12,7 @@ CACHE=${MESS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mess-exchange}
 WASM_TARGET=wasm32-unknown-unknown
 # Where the second way of getting a Rust compiler for WebAssembly puts it; see setup.sh.
 DEBIAN_RUST=$CACHE/debian-rust-wasm
+# shellcheck disable=SC2034 # by those who source this
 CHECKERS=$CACHE/checkers
 
 export PATH="$PWD/node_modules/.bin:$CACHE/worker-build-$WORKER_BUILD/bin:$PATH"

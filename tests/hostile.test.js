@@ -210,7 +210,10 @@ test("bodies beyond the limit, with and without a declared length", async () => 
   for (const [method, path] of writes()) {
     const declared = await agent.send(method, path, large);
     assertRefused(declared, [413], `${method} ${path}`);
-    assert.equal(declared.body.limit, path === "register" || path.startsWith("executors") ? MIB / 4 : 8 * MIB);
+    assert.equal(
+      declared.body.limit,
+      path === "register" || path.startsWith("executors") ? MIB / 4 : 8 * MIB,
+    );
     const chunked = await sendChunked(method, `/api/v1/exchanges/home/${path}`, large);
     assert.equal(chunked.status, 413, `${method} ${path} chunked`);
   }
