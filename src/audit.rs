@@ -22,8 +22,8 @@ use crate::domain::executor::Executor;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::thread::{Thread, fold};
 use crate::domain::time::Timestamp;
+use crate::service::keys::KeyRecord;
 use crate::service::obligations::{LAST_LOOK, Obligation, Subject};
-use crate::service::register::KeyRecord;
 use crate::service::settle::entries;
 use crate::storage::{List, ObjectStore, StoreError, layout};
 

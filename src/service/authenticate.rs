@@ -2,13 +2,10 @@
 
 use std::rc::Rc;
 
-use super::register::KeyRecord;
-use super::{ServiceError, derive, executors};
+use super::{ServiceError, derive, executors, keys};
 use crate::app::{App, KnownKey};
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::key::ApiKey;
-use crate::storage::cas::load;
-use crate::storage::layout;
+use crate::domain::key::{ApiKey, KeyHash};
 
 /// Milliseconds for which a key that was found is believed without asking again.
 const BELIEVED: i64 = 60_000;
@@ -23,34 +20,34 @@ const REMEMBERED: usize = 10_000;
 /// The store's, or that the bucket of another server is not far enough taken over to tell.
 pub async fn executor_of(app: &Rc<App>, key: &ApiKey) -> Result<Option<ExecutorId>, ServiceError> {
     let hash = key.hash();
-    let now = app.clock.now();
     if let Some(known) = app.isolate.keys.borrow().get(&hash)
-        && known.until > now
+        && known.until > app.clock.now()
     {
         return Ok(Some(known.executor.clone()));
     }
     let exchange = key.exchange();
-    let stored = load::<KeyRecord>(app.store.as_ref(), &layout::key(exchange, &hash)).await?;
-    let executor = match stored {
-        Some(record) => record.document.executor_id,
-        None if key.is_older_form() => match derive::find_older_key(app, exchange, &hash).await? {
-            Some(executor) => executor,
-            None => return Ok(None),
-        },
-        None => return Ok(None),
+    let executor = match keys::find(app, exchange, &hash).await? {
+        None if key.is_older_form() => derive::find_older_key(app, exchange, &hash).await?,
+        found => found,
     };
+    let Some(executor) = executor else {
+        return Ok(None);
+    };
+    remember(app, hash, &executor);
+    see(app, exchange.clone(), executor.clone());
+    Ok(Some(executor))
+}
+
+fn remember(app: &App, hash: KeyHash, executor: &ExecutorId) {
     let mut keys = app.isolate.keys.borrow_mut();
     if keys.len() >= REMEMBERED {
         keys.clear();
     }
     let known = KnownKey {
         executor: executor.clone(),
-        until: now.plus_millis(BELIEVED),
+        until: app.clock.now().plus_millis(BELIEVED),
     };
     keys.insert(hash, known);
-    drop(keys);
-    see(app, exchange.clone(), executor.clone());
-    Ok(Some(executor))
 }
 
 /// Notes, after the answer, that the executor was here.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::obligations::{Obligation, Subject};
-use super::update::{close, finish};
+use super::settle::settle;
 use super::{ServiceError, thread_to_json};
 use crate::app::App;
 use crate::background::{Rest, nothing};
@@ -55,11 +55,11 @@ async fn run(
         };
         let obligation = Obligation::new(&app, subject);
         if let Err(error) = obligation.open(&app).await {
-            return (Err(error.into()), close(&app, obligation));
+            return (Err(error.into()), obligation.close_after(&app));
         }
         let put = put(&app, &exchange, reference, &requestor, &facts, &obligation).await;
         match put {
-            (Ok(thread), _) => return finish(app, exchange, thread, obligation).await,
+            (Ok(thread), _) => return settle(app, exchange, thread, obligation).await,
             (Err(Failure::Refused(NotCreated::Taken)), _) => obligation.close(&app).await,
             (Err(failure), definite) => {
                 let error = match failure {
@@ -70,7 +70,7 @@ async fn run(
                     Failure::Store(error) => ServiceError::Store(error),
                 };
                 let rest = if definite {
-                    close(&app, obligation)
+                    obligation.close_after(&app)
                 } else {
                     nothing()
                 };

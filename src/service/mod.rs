@@ -4,6 +4,7 @@ pub mod authenticate;
 pub mod create;
 pub mod derive;
 pub mod executors;
+pub mod keys;
 pub mod list;
 pub mod obligations;
 pub mod register;

@@ -3,10 +3,13 @@
 //! Whatever dies on the way, the tick finds the obligation when it is due and completes or
 //! discards the mutation. There is no other mechanism for recovery.
 
+use std::rc::Rc;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::background::Rest;
 use crate::domain::event::Event;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::KeyHash;
@@ -128,5 +131,11 @@ impl Obligation {
         if let Err(error) = app.store.delete(&self.first_key()).await {
             crate::log::warn("an obligation that is met could not be deleted", &error);
         }
+    }
+
+    /// The same as work for after the answer.
+    pub fn close_after(self, app: &Rc<App>) -> Rest {
+        let app = app.clone();
+        Box::pin(async move { self.close(&app).await })
     }
 }

@@ -4,32 +4,20 @@ use std::rc::Rc;
 
 use futures::FutureExt as _;
 use futures::future::join;
-use serde::{Deserialize, Serialize};
 
 use super::obligations::{Obligation, Subject};
 use super::settle::write_log;
-use super::update::close;
 
-use super::{ServiceError, derive, to_json};
+use super::{ServiceError, derive, keys, to_json};
 use crate::app::App;
 use crate::background::{Rest, nothing};
 use crate::domain::event::{Event, Fact, log_line};
 use crate::domain::executor::{Executor, Profile, Registration};
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::key::{ApiKey, KeyHash};
+use crate::domain::key::ApiKey;
 use crate::domain::limits::EXECUTOR_BYTES;
-use crate::domain::time::Timestamp;
 use crate::storage::cas::{Step, Target, swap};
-use crate::storage::{Condition, Put, StoreError, encode, layout};
-
-/// What lies under a key's hash.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct KeyRecord {
-    /// Whose key it is.
-    pub executor_id: ExecutorId,
-    /// Since when.
-    pub created_at: Timestamp,
-}
+use crate::storage::layout;
 
 /// Registers an executor and gives out its key.
 ///
@@ -85,10 +73,10 @@ async fn run(
         (Err(error), _) | (_, Err(error)) => Some(error.into()),
     };
     if let Some(error) = error {
-        return (Err(error), close(&app, obligation));
+        return (Err(error), obligation.close_after(&app));
     }
     // 2.
-    if let Err(error) = put_key(&app, &exchange, &key.hash(), &id, now).await {
+    if let Err(error) = keys::put(&app, &exchange, &key.hash(), &id, now).await {
         // The key may yet be stored: the tick deletes it when nothing can land any more.
         return (Err(error.into()), nothing());
     }
@@ -122,7 +110,7 @@ async fn run(
     // 4.
     let announced = announce(&app, &obligation).await;
     let rest = if announced {
-        close(&app, obligation)
+        obligation.close_after(&app)
     } else {
         nothing()
     };
@@ -155,23 +143,6 @@ pub(super) fn is_of(stored: &Executor, obligation: &Obligation) -> bool {
         .registration
         .as_ref()
         .is_some_and(|registration| registration.batch_id == obligation.id)
-}
-
-/// Puts the object that tells whose key it is.
-pub(super) async fn put_key(
-    app: &App,
-    exchange: &ExchangeId,
-    hash: &KeyHash,
-    id: &ExecutorId,
-    now: Timestamp,
-) -> Result<Put, StoreError> {
-    let record = KeyRecord {
-        executor_id: id.clone(),
-        created_at: now,
-    };
-    let key = layout::key(exchange, hash);
-    let body = encode(&key, &record)?;
-    app.store.put(&key, body, None, Condition::Absent).await
 }
 
 /// Writes the event of a registration that was committed. False when it is left to the tick.

@@ -4,15 +4,53 @@
 //! died; every step may be repeated by anyone at any time. What a batch owes beyond the bucket
 //! is computed from its events in the same place, after the index.
 
+use std::rc::Rc;
+
 use futures::future::{join, join_all};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::ServiceError;
+use super::obligations::Obligation;
+use crate::app::App;
+use crate::background::{Rest, nothing};
 use crate::domain::event::log_line;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::thread::{Thread, ThreadState};
 use crate::log::warn;
 use crate::storage::{Condition, ObjectStore, StoreError, layout};
+
+/// Settles a batch that was just committed: before the answer what lists and the log show,
+/// after it what is outdated.
+///
+/// The commit stands whatever happens here; what fails is left to the tick, and so is all of
+/// it when the writer's time is over, since then the tick may be at it already.
+pub async fn settle(
+    app: Rc<App>,
+    exchange: ExchangeId,
+    thread: Thread,
+    obligation: Obligation,
+) -> (Result<ThreadState, ServiceError>, Rest) {
+    // The state as this batch left it, should the thread have moved on since.
+    let state = thread
+        .committed(obligation.id)
+        .map_or_else(|| thread.state.clone(), |batch| batch.after);
+    let settlement = match Settlement::of(&exchange, &thread, obligation.id) {
+        Ok(Some(settlement)) if app.clock.now() <= obligation.write_deadline() => settlement,
+        Ok(_) => return (Ok(state), nothing()),
+        Err(error) => {
+            warn("a committed batch is left to the tick", &error);
+            return (Ok(state), nothing());
+        }
+    };
+    let published = settlement.publish(app.store.as_ref()).await;
+    let rest = async move {
+        if settlement.tidy(app.store.as_ref()).await && published {
+            obligation.close(&app).await;
+        }
+    };
+    (Ok(state), Box::pin(rest))
+}
 
 /// The writes that one committed batch of a thread calls for.
 #[derive(Debug)]

@@ -2,11 +2,10 @@
 
 use std::rc::Rc;
 
-use futures::FutureExt as _;
 use futures::future::join;
 
 use super::obligations::{Obligation, Subject};
-use super::settle::Settlement;
+use super::settle::settle;
 use super::{ServiceError, thread_to_json, threads};
 use crate::app::App;
 use crate::background::{Rest, nothing};
@@ -78,11 +77,11 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
     )
     .await;
     if let Err(error) = opened {
-        return (Err(error.into()), close(&app, obligation));
+        return (Err(error.into()), obligation.close_after(&app));
     }
     let current = match loaded {
         Ok(current) => current,
-        Err(error) => return (Err(error), close(&app, obligation)),
+        Err(error) => return (Err(error), obligation.close_after(&app)),
     };
     // 2.
     let decision = |thread: Option<Thread>| {
@@ -120,48 +119,10 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
     };
     let swapped = swap(target, Some(current), ours, decision).await;
     match swapped.result {
-        Ok(Outcome::Committed(thread)) => finish(app, exchange, *thread, obligation).await,
-        Ok(Outcome::Unchanged(state)) => (Ok(state), close(&app, obligation)),
+        Ok(Outcome::Committed(thread)) => settle(app, exchange, *thread, obligation).await,
+        Ok(Outcome::Unchanged(state)) => (Ok(state), obligation.close_after(&app)),
         // A put whose fate is unknown may still commit: the tick will see.
         Err(failure) if !swapped.definite => (Err(failure.into()), nothing()),
-        Err(failure) => (Err(failure.into()), close(&app, obligation)),
+        Err(failure) => (Err(failure.into()), obligation.close_after(&app)),
     }
-}
-
-/// Settles a batch that was just committed: before the answer what lists and the log show,
-/// after it what is outdated.
-///
-/// The commit stands whatever happens here; what fails is left to the tick, and so is all of
-/// it when the writer's time is over, since then the tick may be at it already.
-pub(super) async fn finish(
-    app: Rc<App>,
-    exchange: ExchangeId,
-    thread: Thread,
-    obligation: Obligation,
-) -> (Result<ThreadState, ServiceError>, Rest) {
-    // The state as this batch left it, should the thread have moved on since.
-    let state = thread
-        .committed(obligation.id)
-        .map_or_else(|| thread.state.clone(), |batch| batch.after);
-    let settlement = match Settlement::of(&exchange, &thread, obligation.id) {
-        Ok(Some(settlement)) if app.clock.now() <= obligation.write_deadline() => settlement,
-        Ok(_) => return (Ok(state), nothing()),
-        Err(error) => {
-            crate::log::warn("a committed batch is left to the tick", &error);
-            return (Ok(state), nothing());
-        }
-    };
-    let published = settlement.publish(app.store.as_ref()).await;
-    let rest = async move {
-        if settlement.tidy(app.store.as_ref()).await && published {
-            obligation.close(&app).await;
-        }
-    };
-    (Ok(state), rest.boxed_local())
-}
-
-/// Closes the obligation of a mutation that wrote nothing.
-pub(super) fn close(app: &Rc<App>, obligation: Obligation) -> Rest {
-    let app = app.clone();
-    async move { obligation.close(&app).await }.boxed_local()
 }

@@ -11,9 +11,7 @@ use crate::domain::executor::Executor;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::KeyHash;
 use crate::log::{describe, warn};
-use crate::service::ServiceError;
-use crate::service::register::{KeyRecord, put_key};
-use crate::storage::cas::load;
+use crate::service::{ServiceError, keys};
 use crate::storage::{StoreError, layout};
 
 /// Executor records that a login with an older key looks through.
@@ -35,9 +33,7 @@ pub async fn find_older_key(
     }
     if standing(app, exchange).await? != Standing::Underway(Phase::Executors) {
         // Its object may have been made since we looked.
-        let key = layout::key(exchange, hash);
-        let stored = load::<KeyRecord>(app.store.as_ref(), &key).await?;
-        return Ok(stored.map(|record| record.document.executor_id));
+        return Ok(keys::find(app, exchange, hash).await?);
     }
     let page = list(app, &layout::executors(exchange), None, LOGIN_EXAMINED).await?;
     for (key, body) in read_all(app, page.rows).await? {
@@ -45,7 +41,7 @@ pub async fn find_older_key(
             continue;
         };
         if executor.key_hash().as_ref() == Some(hash) {
-            put_key(app, exchange, hash, &executor.id, app.clock.now()).await?;
+            keys::put(app, exchange, hash, &executor.id, app.clock.now()).await?;
             return Ok(Some(executor.id));
         }
     }
@@ -86,7 +82,7 @@ pub(super) async fn derive(
             continue;
         };
         if let Some(hash) = executor.key_hash() {
-            put_key(app, exchange, &hash, &executor.id, app.clock.now()).await?;
+            keys::put(app, exchange, &hash, &executor.id, app.clock.now()).await?;
         }
     }
     if page.more {
