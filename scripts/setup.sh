@@ -71,9 +71,8 @@ install_debian_rust() {
   export DEBIAN_FRONTEND=noninteractive
   apt-get update
   apt-get install -y --no-install-recommends rustc-web rust-web-src
-  lld=$(find "$(rustc --print sysroot)/lib/rustlib" /usr/lib -name rust-lld -o -name wasm-ld \
-    2>/dev/null | head -n 1)
-  [ -n "$lld" ] || { echo "no linker for WebAssembly (rust-lld or wasm-ld) found"; return 1; }
+  lld=$(find "$(rustc --print sysroot)/lib/rustlib" -name rust-lld -type f | head -n 1)
+  [ -n "$lld" ] || { echo "this Rust has no rust-lld, the linker for WebAssembly"; return 1; }
 
   work=$(mktemp -d)
   mkdir -p "$work/src"

@@ -4,7 +4,7 @@
 // Everything stays on this machine and ends within about six minutes on two slow cores.
 //
 //   node tests/bench/bench.js            all of it
-//   node tests/bench/bench.js --quick    in a minute, coarse: 1,000 threads in place of 10,000
+//   node tests/bench/bench.js --quick    in a minute or two, coarse: 1,000 threads, not 10,000
 //   node tests/bench/bench.js --url http://host:port [--exchange home] [--key KEY] [--threads 100]
 //                                        any other MESS server, over HTTP alone: posts so many
 //                                        requests to it, then measures the same calls; without a
@@ -56,6 +56,7 @@ const { values: options } = parseArgs({
   },
 });
 const plan = options.quick ? QUICK : FULL;
+progress(`this ends within about ${options.quick ? "two minutes" : "six minutes"}`);
 
 if (options.url) await benchOther();
 else await benchExchange();
@@ -79,7 +80,7 @@ async function benchExchange() {
       targets.push(new Target(`floor, ${size}`, servers.at(-1).url, { key, refs }));
     }
     const rows = await measureAll(targets);
-    console.log(`${heading()}\n`);
+    console.log(`${heading(`workerd ${versionOfWorkerd()}`)}\n`);
     printTables(rows, targets);
     printStart(exchange.wasm, starts);
     console.log(`\nTook ${Math.round((Date.now() - started) / 1000)} s.`);
@@ -94,7 +95,7 @@ async function benchOther() {
   target.key ??= await target.register();
   await target.fill(Number(options.threads), started + FILL_MS);
   const rows = await measureAll([target]);
-  console.log(`${heading()}, \`${options.url}\` with ${target.refs.length} threads\n`);
+  console.log(`${heading(`${options.url} with ${target.refs.length} threads`)}\n`);
   const cells = rows.map(({ call, results, problem }) => [
     call.name,
     ...(problem ? [problem, "", ""] : timings(results[0])),
@@ -200,16 +201,19 @@ async function sampleWrites(server, target) {
   return { post, claim, message, register };
 }
 
-function heading() {
-  const require = createRequire(createRequire(import.meta.url).resolve("miniflare"));
-  const { version: workerd } = require("workerd/package.json");
+function heading(runtime) {
   const date = new Date().toISOString().slice(0, 16).replace("T", " ");
   const processors = cpus();
   const memory = Math.round(totalmem() / 2 ** 30);
   return (
     `Measured ${date} UTC on ${processors.length} cores (${processors[0].model.trim()}), ` +
-    `${memory} GiB; node ${process.versions.node}, workerd ${workerd}`
+    `${memory} GiB; node ${process.versions.node}, ${runtime}`
   );
+}
+
+function versionOfWorkerd() {
+  const require = createRequire(createRequire(import.meta.url).resolve("miniflare"));
+  return require("workerd/package.json").version;
 }
 
 function printTables(rows, targets) {

@@ -5,9 +5,12 @@ import http from "node:http";
 
 export const CLIENTS = 8;
 
-/** How much is measured of each call on each server, unless its time runs out before. */
-export const FULL = { warmUp: 12, rounds: 10, samples: 24, loadRounds: 4, loadSamples: 64 };
-export const QUICK = { warmUp: 5, rounds: 3, samples: 12, loadRounds: 2, loadSamples: 24 };
+/**
+ * How much is measured of each call on each server, unless its time runs out before. The first
+ * dozens of calls are slower: V8 has yet to optimise what they run.
+ */
+export const FULL = { warmUp: 60, rounds: 10, samples: 24, loadRounds: 4, loadSamples: 64 };
+export const QUICK = { warmUp: 20, rounds: 4, samples: 12, loadRounds: 2, loadSamples: 24 };
 
 const agent = new http.Agent({ keepAlive: true, maxSockets: CLIENTS });
 
@@ -71,8 +74,9 @@ export class Target {
   }
 }
 
+/** Says on stderr how far the benchmark is, and after how many seconds. */
 export function progress(text) {
-  process.stderr.write(`bench: ${text}\n`);
+  process.stderr.write(`bench, ${Math.round(performance.now() / 1000)} s: ${text}\n`);
 }
 
 const get = (path) => ({ method: "GET", path });
@@ -123,7 +127,7 @@ export const CALLS = [
   { name: "GET /health", request: () => get("/health") },
   {
     name: "GET /requests/{ref}",
-    request: (target) => get(`requests/${next(target, target.refs)}`),
+    request: (target, ref = next(target, target.refs)) => ref && get(`requests/${ref}`),
   },
   { name: "GET /requests", request: () => get("requests") },
   { name: "GET /requests?status=pending", request: () => get("requests?status=pending") },
@@ -146,7 +150,8 @@ function refOf({ text }) {
 
 /**
  * Measures one call on all targets, block by block in turn, so that a change of the machine's
- * mood meets all of them. After `until` at most two rounds are begun.
+ * mood meets all of them. `until` bounds it: whatever was begun by then, there are two rounds of
+ * each kind.
  *
  * The result has for each target the latencies of each round in milliseconds, and the requests a
  * second of each round.
