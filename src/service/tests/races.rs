@@ -169,6 +169,32 @@ fn a_slow_writer_is_overtaken_by_the_tick() {
     }
 }
 
+/// A writer that the tick took for dead puts an entry after all, and then does die: the last
+/// look at its obligation, an hour after it was opened, removes the entry.
+#[test]
+fn an_entry_that_lands_after_the_tick_is_removed_in_the_end() {
+    for nth in 0..2 {
+        let (mut world, reference) = with_thread();
+        let mut held = world.store.hold(Verb::Put, "index/", nth, Moment::Before);
+        let slow = change_of(world.app.clone(), &reference, "phone", set(Status::Claimed));
+        let slow = world.start(slow);
+        assert!(held.is_reached());
+        world.tick_after(61 * SECOND);
+        world
+            .update(&reference, "agent", set(Status::Cancelled))
+            .unwrap();
+        drop(world.store.hold(Verb::Get, "threads/", 0, Moment::Before));
+        held.release();
+        world.go_on();
+        slow.forget();
+        world.restart();
+        let twice = world.listed(Some(Status::Claimed)).len() + world.store.keys("index/").len();
+        assert!(twice > 2, "the stale entry stands for now");
+        world.assert_settles("after the hour");
+        assert!(world.listed(Some(Status::Claimed)).is_empty());
+    }
+}
+
 /// The creator is slow to index while another has found the thread and claims it.
 #[test]
 fn a_slow_creator_is_overtaken_by_a_claim() {
