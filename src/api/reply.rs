@@ -1,6 +1,6 @@
 //! Answers: plain data until the last moment, then a response with the headers of them all.
 
-use serde_json::Value;
+use serde::Serialize;
 use worker::{Headers, Response, ResponseBuilder};
 
 /// An answer to a request.
@@ -42,9 +42,11 @@ impl Reply {
     }
 
     /// An answer with JSON.
-    pub fn json(status: u16, body: &Value) -> Self {
+    pub fn json<B: Serialize>(status: u16, body: &B) -> Self {
+        // Only a map with names that are no strings could fail, and no answer has one.
+        let body = serde_json::to_vec(body).unwrap_or_default();
         Self {
-            body: Some(body.to_string().into_bytes()),
+            body: Some(body),
             ..Self::empty(status)
         }
     }

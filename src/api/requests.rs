@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::call::{Call, Caller, versions};
 use super::errors::ApiError;
 use super::reply::Reply;
 use crate::domain::cursor::Cursor;
-use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::event::Event;
+use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::limits::{BODY_BYTES, PAGE_DEFAULT, PAGE_MAX};
 use crate::domain::request::NewRequest;
 use crate::domain::status::{Priority, Status};
@@ -45,7 +47,7 @@ pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let reply = if known {
         Reply::empty(304)
     } else {
-        Reply::json(200, &json!({ "thread": show(&thread) }))
+        Reply::json(200, &HashMap::from([("thread", Shown::of(&thread))]))
     };
     Ok(reply.header("ETag", etag))
 }
@@ -87,16 +89,14 @@ pub async fn list(call: Call) -> Result<Reply, ApiError> {
     let limit = parse_limit(query.get("limit"))?;
     let cursor = parse_cursor(query.get("cursor"), &caller.exchange, &filter)?;
     let listed = list_threads(&call.app, &caller.exchange, &filter, limit, cursor.as_ref()).await?;
-    let rows: Vec<_> = listed.threads.iter().map(show_row).collect();
-    let mut body = json!({ "threads": rows });
-    if let Some(next) = listed.next {
-        let text = next.encode(&caller.exchange, filter.status);
-        insert(&mut body, "next_cursor", json!(text));
-    }
-    if !listed.complete {
-        insert(&mut body, "complete", json!(false));
-    }
-    Ok(Reply::json(200, &body))
+    let page = Page {
+        threads: listed.threads.iter().map(Row::of).collect(),
+        next_cursor: listed
+            .next
+            .map(|next| next.encode(&caller.exchange, filter.status)),
+        complete: (!listed.complete).then_some(false),
+    };
+    Ok(Reply::json(200, &page))
 }
 
 fn parse_filter(query: &HashMap<&str, String>) -> Result<Filter, Invalid> {
@@ -156,34 +156,74 @@ fn etag(state: &ThreadState) -> String {
     format!("\"{}\"", state.version)
 }
 
+/// A page of a list.
+#[derive(Serialize)]
+struct Page<'a> {
+    threads: Vec<Row<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+    /// False while a bucket is taken over, else left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
+}
+
 /// A thread as a list shows it.
-fn show_row(state: &ThreadState) -> Value {
-    json!({
-        "ref": state.reference,
-        "status": state.status,
-        "intent": state.intent,
-        "requestor_id": state.requestor_id,
-        "executor_id": state.executor_id,
-        "priority": state.priority,
-        "created_at": state.created_at,
-        "updated_at": state.updated_at,
-    })
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(rename = "ref")]
+    reference: &'a Ref,
+    status: Status,
+    intent: &'a str,
+    requestor_id: &'a ExecutorId,
+    executor_id: Option<&'a ExecutorId>,
+    priority: Priority,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> Row<'a> {
+    fn of(state: &'a ThreadState) -> Self {
+        Self {
+            reference: &state.reference,
+            status: state.status,
+            intent: &state.intent,
+            requestor_id: &state.requestor_id,
+            executor_id: state.executor_id.as_ref(),
+            priority: state.priority,
+            created_at: state.created_at,
+            updated_at: state.updated_at,
+        }
+    }
 }
 
 /// A thread in full.
-fn show(thread: &Thread) -> Value {
-    let messages: Vec<_> = thread
-        .messages()
-        .map(|(event, mess)| json!({"from": event.actor_id, "ts": event.ts, "mess": mess}))
-        .collect();
-    let mut shown = show_row(&thread.state);
-    insert(&mut shown, "version", json!(thread.state.version));
-    insert(&mut shown, "messages", json!(messages));
-    shown
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    row: Row<'a>,
+    version: u64,
+    messages: Vec<Message<'a>>,
 }
 
-fn insert(object: &mut Value, name: &str, value: Value) {
-    if let Some(map) = object.as_object_mut() {
-        map.insert(name.to_owned(), value);
+/// What someone wrote to a thread.
+#[derive(Serialize)]
+struct Message<'a> {
+    from: &'a ExecutorId,
+    ts: Timestamp,
+    mess: &'a [Value],
+}
+
+impl<'a> Shown<'a> {
+    fn of(thread: &'a Thread) -> Self {
+        let message = |(event, mess): (&'a Event, &'a [Value])| Message {
+            from: &event.actor_id,
+            ts: event.ts,
+            mess,
+        };
+        Self {
+            row: Row::of(&thread.state),
+            version: thread.state.version,
+            messages: thread.messages().map(message).collect(),
+        }
     }
 }

@@ -6,10 +6,11 @@ import http from "node:http";
 export const CLIENTS = 8;
 
 /**
- * How much is measured of each call on each server, unless its time runs out before. The first
- * dozens of calls are slower: V8 has yet to optimise what they run.
+ * How much is measured of each call on each server, unless its time runs out before: twice the
+ * samples of those that only read. The first dozens of calls are slower: V8 has yet to optimise
+ * what they run.
  */
-export const FULL = { warmUp: 60, rounds: 10, samples: 24, loadRounds: 4, loadSamples: 64 };
+export const FULL = { warmUp: 60, rounds: 8, samples: 24, loadRounds: 4, loadSamples: 64 };
 export const QUICK = { warmUp: 20, rounds: 4, samples: 12, loadRounds: 2, loadSamples: 24 };
 
 const agent = new http.Agent({ keepAlive: true, maxSockets: CLIENTS });
@@ -82,6 +83,7 @@ export function progress(text) {
 const get = (path) => ({ method: "GET", path });
 
 export const POST = {
+  writes: true,
   name: "POST /requests",
   request: () => ({
     method: "POST",
@@ -97,6 +99,7 @@ export const POST = {
 };
 
 export const CLAIM = {
+  writes: true,
   name: "PATCH, status claimed",
   request: (target, ref = target.posted.shift()) =>
     ref && { method: "PATCH", path: `requests/${ref}`, body: { status: "claimed" } },
@@ -104,6 +107,7 @@ export const CLAIM = {
 };
 
 export const MESSAGE = {
+  writes: true,
   name: "PATCH, a message",
   request: (target, ref = next(target, target.claimed)) =>
     ref && {
@@ -114,6 +118,7 @@ export const MESSAGE = {
 };
 
 export const REGISTER = {
+  writes: true,
   name: "POST /register",
   request: (_target, id = `bench-${crypto.randomUUID()}`) => ({
     method: "POST",
@@ -158,6 +163,7 @@ function refOf({ text }) {
  */
 export async function measure(call, targets, plan, until) {
   const results = targets.map(() => ({ latencies: [], rates: [] }));
+  const samples = call.writes ? plan.samples : 2 * plan.samples;
   for (const target of targets) await latencies(call, target, plan.warmUp);
   const inTurn = async (rounds, block) => {
     for (let round = 0; round < rounds; round += 1) {
@@ -172,7 +178,7 @@ export async function measure(call, targets, plan, until) {
     }
   };
   await inTurn(plan.rounds, async (target, result) => {
-    const measured = await latencies(call, target, plan.samples);
+    const measured = await latencies(call, target, samples);
     if (measured.length > 0) result.latencies.push(measured);
   });
   await inTurn(plan.loadRounds, async (target, result) => {
