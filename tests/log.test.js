@@ -8,6 +8,17 @@ import { after, before, test } from "node:test";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { startExchange } from "./support/exchange.js";
 
+/** The fields of an event, in their order. */
+const SCHEMA = [
+  "event_id",
+  "ts",
+  "exchange_id",
+  "thread_ref",
+  "event_type",
+  "actor_id",
+  "payload",
+];
+
 let exchange;
 let folder;
 let ref;
@@ -65,16 +76,7 @@ const events = (options = "") =>
 test("the documented query reads the whole log", async () => {
   const rows = await query(`SELECT * FROM ${events()};`);
   assert.equal(rows.length, (await exchange.log()).length);
-  assert.deepEqual(Object.keys(rows[0]), [
-    "event_id",
-    "ts",
-    "exchange_id",
-    "thread_ref",
-    "event_type",
-    "actor_id",
-    "payload",
-    "exchange",
-  ]);
+  assert.deepEqual(Object.keys(rows[0]), [...SCHEMA, "exchange"]);
 });
 
 test("a thread's story can be told from it", async () => {
@@ -92,15 +94,7 @@ test("a thread's story can be told from it", async () => {
 
 test("every line is the published schema", async () => {
   for (const event of await exchange.log()) {
-    assert.deepEqual(Object.keys(event), [
-      "event_id",
-      "ts",
-      "exchange_id",
-      "thread_ref",
-      "event_type",
-      "actor_id",
-      "payload",
-    ]);
+    assert.deepEqual(Object.keys(event), SCHEMA);
     assert.match(event.event_id, /^[0-9a-f-]{36}$/);
     assert.match(event.ts, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
   }
