@@ -9,15 +9,7 @@ import { DuckDBInstance } from "@duckdb/node-api";
 import { startExchange } from "./support/exchange.js";
 
 /** The fields of an event, in their order. */
-const SCHEMA = [
-  "event_id",
-  "ts",
-  "exchange_id",
-  "thread_ref",
-  "event_type",
-  "actor_id",
-  "payload",
-];
+const SCHEMA = ["event_id", "ts", "exchange_id", "thread_ref", "event_type", "actor_id", "payload"];
 
 let exchange;
 let folder;
