@@ -59,7 +59,7 @@ test("mixed work of many clients leaves a sound bucket", async () => {
         const other = refs[(n * 7 + turn * 3) % refs.length];
         for (const status of ["claimed", "in-progress", "completed"]) {
           const answer = await client.patch(`requests/${other}`, { status });
-          assert.ok([200, 409].includes(answer.status), answer.text);
+          assert.ok([200, 409, 503].includes(answer.status), answer.text);
           if (answer.status === 200) acknowledged.set(other, status);
         }
         const said = await client.patch(`requests/${ref}`, { mess: [{ note: turn }] });
