@@ -32,10 +32,9 @@ const POST: &str = "POST";
 
 type Handler = fn(Call) -> LocalBoxFuture<'static, Result<Reply, ApiError>>;
 
-/// A path and what each method does there.
+/// A path with its parameters, and what each method does there.
 struct Route {
     path: &'static str,
-    params: &'static [&'static str],
     methods: &'static [(&'static str, Handler)],
 }
 
@@ -43,27 +42,22 @@ struct Route {
 const ROUTES: &[Route] = &[
     Route {
         path: "/health",
-        params: &[],
         methods: &[(GET, |call| Box::pin(health::get(call)))],
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/register",
-        params: &["exchange_id"],
         methods: &[(POST, |call| Box::pin(register::post(call)))],
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/executors",
-        params: &["exchange_id"],
         methods: &[(GET, |call| Box::pin(executors::list(call)))],
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/executors/:executor_id",
-        params: &["exchange_id", "executor_id"],
         methods: &[(PATCH, |call| Box::pin(executors::patch(call)))],
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/requests",
-        params: &["exchange_id"],
         methods: &[
             (GET, |call| Box::pin(requests::list(call))),
             (POST, |call| Box::pin(requests::post(call))),
@@ -71,7 +65,6 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/requests/:ref",
-        params: &["exchange_id", "ref"],
         methods: &[
             (GET, |call| Box::pin(requests::get(call))),
             (PATCH, |call| Box::pin(requests::patch(call))),
@@ -85,6 +78,7 @@ const BELOW_AN_EXCHANGE: &str = "/api/v1/exchanges/:exchange_id/*rest";
 /// What the router hands to a route.
 struct Dispatch {
     app: Rc<App>,
+    method: String,
     /// Where the route leaves its answer; stays empty when no route matched.
     answer: Rc<RefCell<Option<Result<Reply, ApiError>>>>,
 }
@@ -105,7 +99,7 @@ pub async fn handle(
     let (method, path) = (request.inner().method(), request.path());
     let reply = match App::from_env(&env, background) {
         Ok(_) if method == OPTIONS => Ok(Reply::empty(204)),
-        Ok(app) => route(app, request, env).await,
+        Ok(app) => route(app, request, env, &method, &path).await,
         Err(error) => Err(ApiError::Internal(error.to_string())),
     };
     let reply = reply.unwrap_or_else(|error| error.into_reply(&request_id));
@@ -121,12 +115,17 @@ pub async fn handle(
     reply.into_response(&request_id, method == HEAD)
 }
 
-async fn route(app: Rc<App>, request: Request, env: Env) -> Result<Reply, ApiError> {
-    let path = request.path();
-    if let Some(exchange) = exchange_of_folder(&path) {
+async fn route(
+    app: Rc<App>,
+    request: Request,
+    env: Env,
+    method: &str,
+    path: &str,
+) -> Result<Reply, ApiError> {
+    if let Some(exchange) = exchange_of_folder(path) {
         let call = Call {
             app,
-            method: request.inner().method(),
+            method: method.to_owned(),
             params: HashMap::from([("exchange_id", exchange.to_owned())]),
             request,
         };
@@ -135,17 +134,18 @@ async fn route(app: Rc<App>, request: Request, env: Env) -> Result<Reply, ApiErr
     let answer = Rc::default();
     let mut router = Router::with_data(Dispatch {
         app,
+        method: method.to_owned(),
         answer: Rc::clone(&answer),
     });
     for route in ROUTES {
         router = router.or_else_any_method_async(route.path, |request, context| {
-            dispatch(route.params, request, context, |call| {
+            dispatch(route.path, request, context, |call| {
                 run(route.methods, call)
             })
         });
     }
     router = router.or_else_any_method_async(BELOW_AN_EXCHANGE, |request, context| {
-        dispatch(&["exchange_id"], request, context, nothing_here)
+        dispatch(BELOW_AN_EXCHANGE, request, context, nothing_here)
     });
     router.run(request, env).await?;
     answer.take().unwrap_or(Err(ApiError::NoPath))
@@ -154,7 +154,7 @@ async fn route(app: Rc<App>, request: Request, env: Env) -> Result<Reply, ApiErr
 /// Calls `handler` and leaves its answer where [`route`] finds it: the router itself knows
 /// only responses of the runtime.
 async fn dispatch<F>(
-    names: &'static [&'static str],
+    path: &'static str,
     request: Request,
     context: RouteContext<Dispatch>,
     handler: impl FnOnce(Call) -> F,
@@ -162,15 +162,20 @@ async fn dispatch<F>(
 where
     F: Future<Output = Result<Reply, ApiError>>,
 {
-    let params = names
-        .iter()
-        .filter_map(|name| Some((*name, context.param(name)?.clone())))
+    let params = path
+        .split('/')
+        .filter_map(|segment| segment.strip_prefix(':'))
+        .filter_map(|name| Some((name, context.param(name)?.clone())))
         .collect();
-    let Dispatch { app, answer } = context.data;
+    let Dispatch {
+        app,
+        method,
+        answer,
+    } = context.data;
     let call = Call {
         app,
-        method: request.inner().method(),
         request,
+        method,
         params,
     };
     let replied = handler(call).await;

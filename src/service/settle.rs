@@ -31,18 +31,19 @@ pub async fn settle(
     thread: Thread,
     obligation: Obligation,
 ) -> (Result<ThreadState, ServiceError>, Rest) {
-    // The state as this batch left it, should the thread have moved on since.
-    let state = thread
-        .committed(obligation.id)
-        .map_or_else(|| thread.state.clone(), |batch| batch.after);
     let settlement = match Settlement::of(&exchange, &thread, obligation.id) {
-        Ok(Some(settlement)) if app.clock.now() <= obligation.write_deadline() => settlement,
-        Ok(_) => return (Ok(state), nothing()),
+        Ok(Some(settlement)) => settlement,
+        Ok(None) => return (Ok(thread.state), nothing()),
         Err(error) => {
             warn("a committed batch is left to the tick", &error);
-            return (Ok(state), nothing());
+            return (Ok(thread.state), nothing());
         }
     };
+    // As this batch left it, should the thread have moved on since.
+    let state = settlement.state.clone();
+    if app.clock.now() > obligation.write_deadline() {
+        return (Ok(state), nothing());
+    }
     let published = settlement.publish(app.store.as_ref()).await;
     let rest = async move {
         if settlement.tidy(app.store.as_ref()).await && published {
@@ -56,7 +57,8 @@ pub async fn settle(
 #[derive(Debug)]
 pub struct Settlement {
     thread_key: String,
-    version: u64,
+    /// The thread as the batch left it.
+    state: ThreadState,
     log_key: String,
     log: String,
     entries: [String; 2],
@@ -105,7 +107,6 @@ impl Settlement {
             }
         }
         Ok(Some(Self {
-            version: batch.after.version,
             log_key: layout::event_batch(exchange, batch.after.updated_at, batch_id),
             log,
             entries: entries(exchange, &batch.after),
@@ -113,6 +114,7 @@ impl Settlement {
             left,
             outdated,
             thread_key,
+            state: batch.after,
         }))
     }
 
@@ -148,7 +150,7 @@ impl Settlement {
 
     /// Both of the above, for a batch whose writer did not come to the end.
     pub async fn repeat(&self, store: &dyn ObjectStore, current: &ThreadState) -> bool {
-        if current.version == self.version {
+        if current.version == self.state.version {
             return self.publish(store).await && self.tidy(store).await;
         }
         let log = write_log(store, &self.log_key, &self.log);
@@ -164,7 +166,7 @@ impl Settlement {
         };
         let now: Version = serde_json::from_slice(&object.body)
             .map_err(|error| StoreError::new("parse", key, &error))?;
-        Ok(now.version > self.version)
+        Ok(now.version > self.state.version)
     }
 }
 

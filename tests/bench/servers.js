@@ -4,9 +4,8 @@
 
 import { readFile } from "node:fs/promises";
 import { Miniflare } from "miniflare";
+import { BUILD, COMPATIBILITY_DATE } from "../support/exchange.js";
 
-const BUILD = new URL("../../build/", import.meta.url);
-const COMPATIBILITY_DATE = "2026-11-17";
 const REST_MS = 10_000;
 
 /** The modules of the exchange. Read once: a build in between changes nothing. */

@@ -5,8 +5,9 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { Miniflare } from "miniflare";
 
-const BUILD = new URL("../../build/", import.meta.url);
-const COMPATIBILITY_DATE = "2026-11-17";
+/** Where the build lies, and the date of the runtime's behaviour as in wrangler.toml. */
+export const BUILD = new URL("../../build/", import.meta.url);
+export const COMPATIBILITY_DATE = "2026-11-17";
 const BUCKET = "MESS_BUCKET";
 
 /** Milliseconds of a minute and an hour, for scheduled times. */

@@ -39,12 +39,9 @@ pub(super) async fn derive(
         .try_collect::<Vec<_>>()
         .await?;
     delete_all(app.store.as_ref(), &strays).await;
+    // What is done is gone from the list: there is no position to keep.
     if page.more {
-        // The parts are gone; this says that work was done.
-        return Ok(Progress {
-            parts: progress.parts.saturating_add(1),
-            ..progress
-        });
+        return Ok(progress);
     }
     Ok(progress.enter(Phase::Complete))
 }
