@@ -9,12 +9,18 @@ use worker::Env;
 use crate::background::Background;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError};
+use crate::delivery::provider::Tokens;
+use crate::delivery::send::{FetchTransport, Outbound};
+use crate::delivery::zones::IntlZones;
+use crate::domain::executor::Executor;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::KeyHash;
+use crate::domain::quiet_hours::Zones;
 use crate::domain::time::Timestamp;
-use crate::storage::ObjectStore;
+use crate::log::describe;
 use crate::storage::r2::R2;
 use crate::storage::rows::SummaryCache;
+use crate::storage::{ObjectStore, StoreError, Tag, layout};
 
 /// The name of the R2 binding.
 const BUCKET: &str = "MESS_BUCKET";
@@ -31,11 +37,19 @@ pub struct App {
     pub isolate: Rc<Isolate>,
     /// Where work goes on after the answer.
     pub background: Background,
+    /// The way to the outside.
+    pub outbound: Outbound,
+    /// Time zones.
+    pub zones: Rc<dyn Zones>,
+    /// Executors whose records were read for this request or tick.
+    pub executors: RefCell<HashMap<(ExchangeId, ExecutorId), Rc<Executor>>>,
 }
 
 /// What an isolate remembers; all of it can be lost at any time.
 #[derive(Default)]
 pub struct Isolate {
+    /// The settings.
+    pub config: RefCell<Option<Rc<Config>>>,
     /// Keys that were found in the bucket.
     pub keys: RefCell<HashMap<KeyHash, KnownKey>>,
     /// Summaries that the backend does not list.
@@ -44,6 +58,12 @@ pub struct Isolate {
     pub derived: RefCell<HashSet<ExchangeId>>,
     /// Exchanges that this isolate is deriving, and when to take that work for lost.
     pub deriving: RefCell<HashMap<ExchangeId, Timestamp>>,
+    /// Records of executors, by key and tag.
+    pub records: SummaryCache,
+    /// Access tokens of providers.
+    pub tokens: Tokens,
+    /// Executors and days for which the deletion of old attempts is arranged.
+    pub swept: RefCell<HashSet<String>>,
 }
 
 /// A key that was found in the bucket.
@@ -58,6 +78,8 @@ pub struct KnownKey {
 thread_local! {
     /// The memory of this isolate: it runs on one thread.
     static ISOLATE: Rc<Isolate> = Rc::default();
+    /// Time zones, whose formatters are dear to make.
+    static ZONES: Rc<IntlZones> = Rc::default();
 }
 
 /// Why the exchange cannot run at all.
@@ -78,15 +100,70 @@ impl App {
     ///
     /// A setting is wrong or the bucket is not bound.
     pub fn from_env(env: &Env, background: Background) -> Result<Rc<Self>, SetupError> {
-        // A secret and a variable are read alike.
-        let config = Config::read(|name| env.var(name).ok().map(|text| text.to_string()))?;
+        let (zones, isolate) = (ZONES.with(Rc::clone), ISOLATE.with(Rc::clone));
+        // The settings are the same for as long as the isolate lives.
+        let known = isolate.config.borrow().clone();
+        let config = match known {
+            Some(config) => config,
+            None => {
+                // A secret and a variable are read alike.
+                let variable = |name: &str| env.var(name).ok().map(|text| text.to_string());
+                let config = Rc::new(Config::read(variable, zones.as_ref())?);
+                isolate.config.replace(Some(config.clone()));
+                config
+            }
+        };
         let bucket = env.bucket(BUCKET).map_err(|_| SetupError::NoBucket)?;
+        let clock: Rc<dyn Clock> = Rc::new(SystemClock);
+        let transport = Rc::new(FetchTransport {
+            clock: clock.clone(),
+        });
         Ok(Rc::new(Self {
             store: Rc::new(R2::new(bucket)),
-            clock: Rc::new(SystemClock),
-            config: Rc::new(config),
-            isolate: ISOLATE.with(Rc::clone),
+            outbound: Outbound::new(transport, clock.clone(), config.outbound_allow_private),
+            clock,
+            config,
+            isolate,
             background,
+            zones,
+            executors: RefCell::default(),
         }))
+    }
+
+
+    /// An executor's record, read at most once for this request or tick, and not at all when
+    /// this isolate holds it at `tag`.
+    ///
+    /// # Errors
+    ///
+    /// The store's, or that it is no such record.
+    pub async fn executor(
+        &self,
+        exchange: &ExchangeId,
+        id: &ExecutorId,
+        tag: Option<&Tag>,
+    ) -> Result<Option<Rc<Executor>>, StoreError> {
+        let known = (exchange.clone(), id.clone());
+        if let Some(executor) = self.executors.borrow().get(&known) {
+            return Ok(Some(executor.clone()));
+        }
+        let key = layout::executor(exchange, id);
+        let records = &self.isolate.records;
+        let text = match tag.and_then(|tag| records.find(&key, tag)) {
+            Some(text) => text,
+            None => {
+                let Some(object) = self.store.get(&key).await? else {
+                    return Ok(None);
+                };
+                let text = String::from_utf8_lossy(&object.body).into_owned();
+                records.keep(&key, object.tag, &text);
+                text
+            }
+        };
+        let executor: Rc<Executor> = serde_json::from_str(&text)
+            .map(Rc::new)
+            .map_err(|error| StoreError::new("parse", &key, &describe(&error)))?;
+        self.executors.borrow_mut().insert(known, executor.clone());
+        Ok(Some(executor))
     }
 }

@@ -31,10 +31,20 @@ impl dyn Clock + '_ {
         uuid::Builder::from_random_bytes(self.random_bytes()).into_uuid()
     }
 
+    /// A random id of 12 hex digits, for a thing of which there are few.
+    pub fn new_entry_id(&self) -> String {
+        let bytes: [u8; 6] = self.random_bytes();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Waits for a random part of `most`.
     pub async fn jitter(&self, most: Duration) {
-        let share = f64::from(u16::from_le_bytes(self.random_bytes())) / f64::from(u16::MAX);
-        self.sleep(most.mul_f64(share)).await;
+        self.sleep(most.mul_f64(self.random_share())).await;
+    }
+
+    /// A random number from 0 to 1.
+    pub fn random_share(&self) -> f64 {
+        f64::from(u16::from_le_bytes(self.random_bytes())) / f64::from(u16::MAX)
     }
 }
 

@@ -25,6 +25,7 @@ pub mod app;
 pub mod background;
 pub mod clock;
 pub mod config;
+pub mod delivery;
 pub mod domain;
 pub mod log;
 pub mod service;

@@ -139,9 +139,7 @@ impl ApiError {
             Self::Malformed(problem) => {
                 Answer::new(400, "malformed_json", format!("The body {problem}."))
             }
-            Self::Invalid(invalid) => {
-                Answer::new(400, "invalid", format!("{invalid}.")).with("field", invalid.path)
-            }
+            Self::Invalid(invalid) => answer_invalid(invalid),
             Self::Unauthenticated => Answer::new(
                 401,
                 "unauthenticated",
@@ -192,8 +190,13 @@ fn too_large(what: &str, limit: usize, unit: &str) -> Answer {
     Answer::new(413, "too_large", error).with("limit", limit)
 }
 
+fn answer_invalid(invalid: Invalid) -> Answer {
+    Answer::new(400, "invalid", format!("{invalid}.")).with("field", invalid.path)
+}
+
 fn answer_service(error: ServiceError) -> Answer {
     match error {
+        ServiceError::Invalid(invalid) => answer_invalid(invalid),
         ServiceError::NoThread => Answer::new(404, "no_such_request", "There is no such request."),
         ServiceError::NoExecutor => {
             Answer::new(404, "no_such_executor", "There is no such executor.")

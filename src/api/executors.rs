@@ -2,13 +2,12 @@
 
 use serde_json::json;
 
-use super::call::Call;
+use super::call::{Call, Caller};
 use super::errors::ApiError;
 use super::reply::Reply;
-use crate::domain::executor::Profile;
 use crate::domain::limits::EXECUTOR_BYTES;
 use crate::domain::text::Invalid;
-use crate::service::executors;
+use crate::service::{executors, owner};
 
 /// 200 with all members, sorted by id.
 pub async fn list(call: Call) -> Result<Reply, ApiError> {
@@ -19,12 +18,9 @@ pub async fn list(call: Call) -> Result<Reply, ApiError> {
 
 /// 200 when the caller's own profile is changed.
 pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
-    let caller = call.caller().await?;
-    let id = call.executor()?;
-    if id != caller.executor {
-        return Err(ApiError::OtherExecutor);
-    }
-    let profile = Profile::parse(&mut call.fields(EXECUTOR_BYTES).await?)?;
+    let caller = owner(&call).await?;
+    let mut fields = call.fields(EXECUTOR_BYTES).await?;
+    let profile = executors::parse_profile(&call.app, &mut fields)?;
     if profile.is_empty() {
         return Err(Invalid::new(
             "display_name",
@@ -32,9 +28,39 @@ pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
         )
         .into());
     }
+    let id = caller.executor.clone();
     executors::change_profile(&call.app, caller.exchange, caller.executor, profile).await?;
-    Ok(Reply::json(
-        200,
-        &json!({"executor_id": id, "updated": true}),
-    ))
+    let body = json!({"executor_id": id, "updated": true});
+    Ok(Reply::json(200, &body))
+}
+
+/// 200 with the caller's own profile, credentials masked.
+pub async fn get(call: Call) -> Result<Reply, ApiError> {
+    let caller = owner(&call).await?;
+    let profile = owner::profile(&call.app, &caller.exchange, &caller.executor).await?;
+    Ok(Reply::json(200, &json!({ "executor": profile })))
+}
+
+/// 200 with the last attempts at deliveries to the caller, newest first.
+pub async fn deliveries(call: Call) -> Result<Reply, ApiError> {
+    let caller = owner(&call).await?;
+    let list = owner::deliveries(&call.app, &caller.exchange, &caller.executor).await?;
+    Ok(Reply::json(200, &json!({ "deliveries": list })))
+}
+
+/// 200 with what came of a test notification through each of the caller's channels.
+pub async fn test(call: Call) -> Result<Reply, ApiError> {
+    let caller = owner(&call).await?;
+    let results = owner::test(&call.app, &caller.exchange, &caller.executor).await?;
+    Ok(Reply::json(200, &json!({ "results": results })))
+}
+
+/// The caller, if the executor of the path is the caller itself.
+async fn owner(call: &Call) -> Result<Caller, ApiError> {
+    let caller = call.caller().await?;
+    if call.executor()? == caller.executor {
+        Ok(caller)
+    } else {
+        Err(ApiError::OtherExecutor)
+    }
 }

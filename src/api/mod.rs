@@ -54,7 +54,18 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/executors/:executor_id",
-        methods: &[(PATCH, |call| Box::pin(executors::patch(call)))],
+        methods: &[
+            (GET, |call| Box::pin(executors::get(call))),
+            (PATCH, |call| Box::pin(executors::patch(call))),
+        ],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors/:executor_id/deliveries",
+        methods: &[(GET, |call| Box::pin(executors::deliveries(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors/:executor_id/test",
+        methods: &[(POST, |call| Box::pin(executors::test(call)))],
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/requests",

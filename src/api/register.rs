@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 use super::call::Call;
 use super::errors::ApiError;
 use super::reply::Reply;
-use crate::domain::executor::Profile;
 use crate::domain::ids::ExecutorId;
 use crate::domain::limits::EXECUTOR_BYTES;
 use crate::domain::text::Invalid;
+use crate::service::executors::parse_profile;
 use crate::service::register::register;
 
 /// 201 with the key, which is shown this once.
@@ -30,7 +30,7 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
         let problem = "must not be exchange: that is the server itself";
         return Err(Invalid::new("executor_id", problem).into());
     }
-    let profile = Profile::parse(&mut fields)?;
+    let profile = parse_profile(&call.app, &mut fields)?;
     let key = register(&call.app, exchange, id.clone(), profile).await?;
     let body = json!({
         "executor_id": id,

@@ -1,4 +1,4 @@
-//! An executor's record and profile.
+//! An executor's record.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use super::event::ExecutorRegistered;
 use super::ids::ExecutorId;
-use super::key::KeyHash;
-use super::limits::{CAPABILITIES, CAPABILITIES_BYTES, NAME_CHARS};
-use super::subscriptions::{check_channels, check_hooks, check_preferences};
-use super::text::{Fields, Invalid, check_line};
+use super::forms::text;
+use super::key::{KeyHash, checksum};
+use super::status::Priority;
+use super::subscriptions::{FormList, Forms, HookEvent, own};
 use super::time::Timestamp;
 
 /// How long a record's `last_seen` stands before it is moved, in milliseconds.
@@ -62,11 +62,36 @@ pub struct Registration {
     pub key_hash: KeyHash,
 }
 
+/// Where a summary tells what an executor wants to be told of.
+pub const WANTS: &str = "wants";
+
+/// What an executor wants to be told of, as far as a list tells it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wants {
+    /// The least priority of which its channels are to be told, when it has one.
+    pub channels: Option<Priority>,
+    /// The events that it has hooks on.
+    pub hooks: Vec<String>,
+}
+
+/// The id of a channel or hook; one that no server gave an id has the checksum of its content.
+pub fn entry_id(entry: &Value) -> String {
+    match entry.get(own::ID).and_then(Value::as_str) {
+        Some(id) => id.to_owned(),
+        None => checksum(&entry.to_string()),
+    }
+}
+
+/// Whether anything is sent to a channel or hook.
+pub fn is_enabled(entry: &Value) -> bool {
+    entry.get(own::DISABLED).is_none_or(Value::is_null)
+}
+
 impl Executor {
-    /// A new executor.
-    pub fn register(id: ExecutorId, profile: Profile, registration: Registration) -> Self {
+    /// A new executor, of whom nothing but the id is known.
+    pub fn register(id: ExecutorId, registration: Registration) -> Self {
         let display_name = id.as_str().to_owned();
-        let mut executor = Self {
+        Self {
             id,
             display_name,
             capabilities: Vec::new(),
@@ -77,25 +102,7 @@ impl Executor {
             last_seen: registration.ts,
             registration: Some(registration),
             extra: Map::new(),
-        };
-        executor.change(profile);
-        executor
-    }
-
-    /// Takes over what `profile` gives; a given list replaces the old one.
-    pub fn change(&mut self, profile: Profile) {
-        let Profile {
-            display_name,
-            capabilities,
-            notifications,
-            hooks,
-            preferences,
-        } = profile;
-        replace(&mut self.display_name, display_name);
-        replace(&mut self.capabilities, capabilities);
-        replace(&mut self.notifications, notifications);
-        replace(&mut self.hooks, hooks);
-        replace(&mut self.preferences, preferences);
+        }
     }
 
     /// The payload of its `executor_registered` event.
@@ -118,6 +125,50 @@ impl Executor {
         })
     }
 
+    /// What the row of a list tells of it: what others may see, and what it wants to be told of.
+    pub fn summary(&self) -> String {
+        let mut row = self.public();
+        if let Value::Object(row) = &mut row {
+            row.insert(WANTS.to_owned(), json!(self.wants()));
+        }
+        row.to_string()
+    }
+
+    /// What it wants to be told of.
+    pub fn wants(&self) -> Wants {
+        let is_on = |list: &[Value]| list.iter().any(is_enabled);
+        Wants {
+            channels: is_on(&self.notifications).then(|| self.min_priority()),
+            hooks: HookEvent::ALL
+                .into_iter()
+                .filter(|event| is_on(self.hooks(*event)))
+                .map(|event| event.as_str().to_owned())
+                .collect(),
+        }
+    }
+
+    /// The least priority of which it wants to be notified.
+    pub fn min_priority(&self) -> Priority {
+        text(&self.preferences, "min_priority")
+            .and_then(|text| Priority::parse(text, "").ok())
+            .unwrap_or(Priority::Normal)
+    }
+
+    /// Its hooks of one event.
+    pub fn hooks(&self, event: HookEvent) -> &[Value] {
+        let list = self.hooks.get(&event.field()).and_then(Value::as_array);
+        list.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Its channels and hooks as one list, with the forms that each is of.
+    pub fn entries_mut(&mut self, forms: Forms) -> impl Iterator<Item = (&mut Value, FormList)> {
+        let channels = self.notifications.iter_mut();
+        let hooks = self.hooks.values_mut().filter_map(Value::as_array_mut);
+        channels
+            .map(move |entry| (entry, forms.channels))
+            .chain(hooks.flatten().map(move |entry| (entry, forms.hooks)))
+    }
+
     /// The key that was given out for this executor, by this server or another.
     pub fn key_hash(&self) -> Option<KeyHash> {
         match &self.registration {
@@ -127,162 +178,55 @@ impl Executor {
     }
 }
 
-fn replace<T>(field: &mut T, given: Option<T>) {
-    if let Some(value) = given {
-        *field = value;
-    }
-}
-
-/// What an executor says of itself, at registration or later; every part may be left out.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Profile {
-    display_name: Option<String>,
-    capabilities: Option<Vec<Value>>,
-    notifications: Option<Vec<Value>>,
-    hooks: Option<Map<String, Value>>,
-    preferences: Option<Map<String, Value>>,
-}
-
-impl Profile {
-    /// Reads the profile's fields from a body.
-    ///
-    /// # Errors
-    ///
-    /// The path of the first thing that is wrong.
-    pub fn parse(fields: &mut Fields) -> Result<Self, Invalid> {
-        let display_name = fields.take_string("display_name")?;
-        if let Some(name) = &display_name {
-            check_line(name, "display_name", NAME_CHARS)?;
-        }
-        let capabilities = fields.take_list("capabilities")?;
-        if let Some(list) = &capabilities {
-            check_capabilities(list)?;
-        }
-        let notifications = fields.take_list("notifications")?;
-        if let Some(list) = &notifications {
-            check_channels(list)?;
-        }
-        let hooks = fields.take_object("hooks")?;
-        if let Some(hooks) = &hooks {
-            check_hooks(hooks)?;
-        }
-        let preferences = fields.take_object("preferences")?;
-        if let Some(preferences) = &preferences {
-            check_preferences(preferences)?;
-        }
-        Ok(Self {
-            display_name,
-            capabilities,
-            notifications,
-            hooks,
-            preferences,
-        })
-    }
-
-    /// Whether nothing was given.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// Each capability is an id, or an object of ids with what is to be said of each.
-fn check_capabilities(list: &[Value]) -> Result<(), Invalid> {
-    let mut count: usize = 0;
-    for (at, capability) in list.iter().enumerate() {
-        let path = format!("capabilities[{at}]");
-        match capability {
-            Value::String(id) => {
-                check_line(id, &path, NAME_CHARS)?;
-                count = count.saturating_add(1);
-            }
-            Value::Object(ids) if !ids.is_empty() => {
-                for id in ids.keys() {
-                    check_line(id, &path, NAME_CHARS)?;
-                    count = count.saturating_add(1);
-                }
-            }
-            _ => {
-                return Err(Invalid::new(
-                    path,
-                    "must be an id, or an object like {\"id\": metadata}",
-                ));
-            }
-        }
-    }
-    let bytes: usize = list.iter().map(|item| item.to_string().len()).sum();
-    if bytes > CAPABILITIES_BYTES {
-        return Err(Invalid::new(
-            "capabilities",
-            format!("may hold at most {CAPABILITIES_BYTES} bytes of JSON"),
-        ));
-    }
-    if count > CAPABILITIES {
-        return Err(Invalid::new(
-            "capabilities",
-            format!("may hold at most {CAPABILITIES}"),
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn profile(value: Value) -> Result<Profile, Invalid> {
-        Profile::parse(&mut Fields::of("", value).unwrap())
-    }
-
     fn executor() -> Executor {
-        let registration = Registration {
-            batch_id: Uuid::nil(),
-            ts: Timestamp::from_millis(1_738_411_200_000),
-            key_hash: KeyHash::from_base64("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap(),
-        };
-        let given = profile(json!({"capabilities": ["see", {"lift": {"kg": 10}}],
-            "notifications": [{"type": "ntfy", "topic": "secret-topic"}]}));
-        Executor::register(
-            ExecutorId::parse("phone", "").unwrap(),
-            given.unwrap(),
-            registration,
-        )
+        let record = json!({"id": "phone", "display_name": "My Phone", "capabilities": ["see", {"lift": {"kg": 10}}],
+            "notifications": [{"type": "ntfy", "topic": "secret-topic"}],
+            "hooks": {"on_request_created": [{"type": "todoist", "token": "x", "disabled": {"reason": "410"}}],
+                "on_request_completed": [{"type": "todoist", "token": "x"}]},
+            "preferences": {"min_priority": "elevated"},
+            "api_key_hash": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            "created_at": "2025-02-01T12:00:00.000Z", "last_seen": "2025-02-01T12:00:00.000Z", "shoe_size": 43});
+        serde_json::from_value(record).unwrap()
     }
 
     #[test]
     fn the_public_view_has_no_secret() {
         assert_eq!(
             executor().public(),
-            json!({"id": "phone", "display_name": "phone", "capabilities": ["see", {"lift": {"kg": 10}}],
+            json!({"id": "phone", "display_name": "My Phone", "capabilities": ["see", {"lift": {"kg": 10}}],
                 "last_seen": "2025-02-01T12:00:00.000Z", "created_at": "2025-02-01T12:00:00.000Z"})
         );
     }
 
     #[test]
-    fn a_record_of_another_server_is_read_and_kept() {
-        let foreign = json!({"id": "tablet", "display_name": "Tablet", "capabilities": [],
-            "notifications": [], "hooks": {}, "preferences": {},
-            "api_key_hash": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-            "created_at": "2025-02-01T12:00:00.000Z", "last_seen": "2025-02-01T12:00:00.000Z", "shoe_size": 43});
-        let executor: Executor = serde_json::from_value(foreign.clone()).unwrap();
-        assert_eq!(executor.key_hash().unwrap().as_str(), "0".repeat(64));
-        assert_eq!(serde_json::to_value(executor).unwrap(), foreign);
+    fn the_summary_tells_what_is_wanted_and_no_secret() {
+        let summary: Value = serde_json::from_str(&executor().summary()).unwrap();
+        assert_eq!(
+            summary[WANTS],
+            json!({"channels": "elevated", "hooks": ["completed"]})
+        );
+        assert!(!summary.to_string().contains("secret"), "{summary}");
     }
 
     #[test]
-    fn profiles_that_are_refused() {
-        let many: Vec<_> = (0..=CAPABILITIES).map(|n| n.to_string()).collect();
-        for (bad, path) in [
-            (json!({"display_name": ""}), "display_name"),
-            (json!({"display_name": "a\u{0}"}), "display_name"),
-            (json!({"display_name": 7}), "display_name"),
-            (json!({"capabilities": "see"}), "capabilities"),
-            (json!({"capabilities": [1]}), "capabilities[0]"),
-            (json!({"capabilities": ["see", {}]}), "capabilities[1]"),
-            (json!({"capabilities": many}), "capabilities"),
-            (json!({"hooks": []}), "hooks"),
-            (json!({"preferences": []}), "preferences"),
-        ] {
-            assert_eq!(profile(bad.clone()).unwrap_err().path, path, "{bad}");
-        }
+    fn a_record_of_another_server_is_read_and_kept() {
+        let executor = executor();
+        assert_eq!(executor.key_hash().unwrap().as_str(), "0".repeat(64));
+        let written = serde_json::to_value(&executor).unwrap();
+        assert_eq!(written["shoe_size"], 43);
+        let again: Executor = serde_json::from_value(written).unwrap();
+        assert_eq!(again, executor);
+    }
+
+    #[test]
+    fn an_entry_without_an_id_is_known_by_its_content() {
+        let (a, b) = (json!({"type": "ntfy", "topic": "a"}), json!({"type": "ntfy", "topic": "b"}));
+        assert_eq!(entry_id(&a), entry_id(&a.clone()));
+        assert_ne!(entry_id(&a), entry_id(&b));
+        assert_eq!(entry_id(&json!({"id": "x"})), "x");
     }
 }

@@ -34,6 +34,9 @@ pub const CHANNELS: usize = 20;
 /// Most hooks of one executor for one event.
 pub const HOOKS_PER_EVENT: usize = 20;
 
+/// Most headers of one webhook.
+pub const HEADERS: usize = 20;
+
 /// Rows of a list page when the client does not say.
 pub const PAGE_DEFAULT: usize = 100;
 /// Most rows of a list page.

@@ -3,15 +3,21 @@
 //! Nothing in here is async, reads a clock, draws a random number or knows where things are
 //! stored: time and ids are passed in, so every rule runs in a native `cargo test`.
 
+pub mod address;
 pub mod cursor;
 pub mod event;
 pub mod executor;
+pub mod forms;
 pub mod ids;
 pub mod key;
 pub mod limits;
+pub mod profile;
+pub mod quiet_hours;
 pub mod request;
+pub mod sealed;
 pub mod status;
 pub mod subscriptions;
+pub mod template;
 pub mod text;
 pub mod thread;
 pub mod time;

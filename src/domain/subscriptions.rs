@@ -1,163 +1,110 @@
-//! How an executor wants to be told: the shape of channels, hooks and preferences.
+//! How an executor wants to be told: its channels, hooks and preferences.
 //!
 //! Each is checked where it is written and then kept whole, with fields that this server does
 //! not know.
 
 use serde_json::{Map, Value};
 
-use super::limits::{CHANNELS, HOOKS_PER_EVENT, NAME_CHARS, TOPIC_CHARS, URL_CHARS};
+use super::forms::{Form, MASK, given};
+use super::limits::{CHANNELS, HOOKS_PER_EVENT, NAME_CHARS};
+use super::quiet_hours::parse_time_of_day;
 use super::status::Priority;
 use super::text::{Invalid, check_line};
+use super::time::Timestamp;
 
-/// What a field of a channel or hook must be.
+/// The forms of the types that an entry may be of, one after the other.
+pub type FormList = fn(usize) -> Option<&'static Form>;
+
+/// The forms of every type there is.
 #[derive(Clone, Copy)]
-enum Kind {
-    /// A name on one line of at most so many characters.
-    Line(usize),
-    /// An `http` or `https` URL.
-    Url,
-    /// Any text; it may hold a template.
-    Text,
-    /// A list.
-    List,
-    /// An object.
-    Object,
-    /// Any JSON.
-    Any,
-    /// One of these words.
-    Word(&'static [&'static str]),
+pub struct Forms {
+    /// The types of channels.
+    pub channels: FormList,
+    /// The types of hooks.
+    pub hooks: FormList,
 }
 
-/// One type of channel or hook: its name, and its fields with whether each must be given.
-type Form = (&'static str, &'static [(&'static str, Kind, bool)]);
+/// What subscriptions are checked against.
+pub struct Rules<'a> {
+    /// The types of channels and hooks.
+    pub forms: Forms,
+    /// Whether private addresses may be called.
+    pub allow_private: bool,
+    /// Whether there is a time zone of this name.
+    pub is_zone: &'a dyn Fn(&str) -> bool,
+}
 
-const REQUIRED: bool = true;
-const OPTIONAL: bool = false;
-const CREDENTIAL: Kind = Kind::Line(4096);
+/// A moment of a request's life that hooks can be set on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookEvent {
+    /// It was posted.
+    Created,
+    /// An executor took it.
+    Claimed,
+    /// Its executor is at work.
+    Started,
+    /// It is done.
+    Completed,
+    /// It was refused.
+    Rejected,
+    /// It was withdrawn.
+    Cancelled,
+}
 
-const CHANNEL_FORMS: &[Form] = &[
-    (
-        "ntfy",
-        &[
-            ("topic", Kind::Line(TOPIC_CHARS), REQUIRED),
-            ("server", Kind::Url, OPTIONAL),
-            ("token", CREDENTIAL, OPTIONAL),
-        ],
-    ),
-    ("slack", &[("webhook_url", Kind::Url, REQUIRED)]),
-    ("google_chat", &[("webhook_url", Kind::Url, REQUIRED)]),
-    (
-        "webhook",
-        &[
-            ("url", Kind::Url, REQUIRED),
-            ("secret", CREDENTIAL, OPTIONAL),
-            ("headers", Kind::Object, OPTIONAL),
-        ],
-    ),
-];
+impl HookEvent {
+    /// Every event, in the order of the documentation.
+    pub const ALL: [Self; 6] = [
+        Self::Created,
+        Self::Claimed,
+        Self::Started,
+        Self::Completed,
+        Self::Rejected,
+        Self::Cancelled,
+    ];
 
-const CREATE_OR_COMPLETE: Kind = Kind::Word(&["create", "complete"]);
+    /// Its short name, as templates show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Claimed => "claimed",
+            Self::Started => "started",
+            Self::Completed => "completed",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+        }
+    }
 
-const HOOK_FORMS: &[Form] = &[
-    (
-        "webhook",
-        &[
-            ("url", Kind::Url, REQUIRED),
-            (
-                "method",
-                Kind::Word(&["GET", "POST", "PUT", "PATCH", "DELETE"]),
-                OPTIONAL,
-            ),
-            ("headers", Kind::Object, OPTIONAL),
-            ("body", Kind::Any, OPTIONAL),
-            ("secret", CREDENTIAL, OPTIONAL),
-        ],
-    ),
-    (
-        "ifttt",
-        &[
-            ("key", CREDENTIAL, REQUIRED),
-            ("event", Kind::Line(NAME_CHARS), OPTIONAL),
-            ("value1", Kind::Text, OPTIONAL),
-            ("value2", Kind::Text, OPTIONAL),
-            ("value3", Kind::Text, OPTIONAL),
-        ],
-    ),
-    (
-        "zapier",
-        &[
-            ("webhook_url", Kind::Url, REQUIRED),
-            ("body", Kind::Any, OPTIONAL),
-        ],
-    ),
-    (
-        "home_assistant",
-        &[
-            ("url", Kind::Url, OPTIONAL),
-            ("base_url", Kind::Url, OPTIONAL),
-            ("webhook_id", Kind::Line(NAME_CHARS), OPTIONAL),
-            ("token", CREDENTIAL, OPTIONAL),
-            ("body", Kind::Any, OPTIONAL),
-        ],
-    ),
-    (
-        "todoist",
-        &[
-            ("token", CREDENTIAL, REQUIRED),
-            ("content", Kind::Text, OPTIONAL),
-            ("description", Kind::Text, OPTIONAL),
-            ("project_id", Kind::Line(NAME_CHARS), OPTIONAL),
-            ("labels", Kind::List, OPTIONAL),
-            ("due_string", Kind::Text, OPTIONAL),
-            ("priority_map", Kind::Object, OPTIONAL),
-            ("action", CREATE_OR_COMPLETE, OPTIONAL),
-            ("task_id", Kind::Text, OPTIONAL),
-        ],
-    ),
-    (
-        "linear",
-        &[
-            ("token", CREDENTIAL, REQUIRED),
-            ("team_id", Kind::Line(NAME_CHARS), OPTIONAL),
-            ("title", Kind::Text, OPTIONAL),
-            ("description", Kind::Text, OPTIONAL),
-            ("action", CREATE_OR_COMPLETE, OPTIONAL),
-            ("state_id", Kind::Line(NAME_CHARS), OPTIONAL),
-        ],
-    ),
-    (
-        "google_tasks",
-        &[
-            ("client_id", CREDENTIAL, REQUIRED),
-            ("client_secret", CREDENTIAL, REQUIRED),
-            ("refresh_token", CREDENTIAL, REQUIRED),
-            ("tasklist", Kind::Line(NAME_CHARS), OPTIONAL),
-            ("title", Kind::Text, OPTIONAL),
-            ("notes", Kind::Text, OPTIONAL),
-            ("due", Kind::Text, OPTIONAL),
-            ("action", CREATE_OR_COMPLETE, OPTIONAL),
-            ("task_id", Kind::Text, OPTIONAL),
-        ],
-    ),
-];
+    /// The field of a profile that lists its hooks.
+    pub fn field(self) -> String {
+        format!("on_request_{}", self.as_str())
+    }
 
-/// The lifecycle events that a hook can be set on.
-const HOOK_EVENTS: [&str; 6] = [
-    "on_request_created",
-    "on_request_claimed",
-    "on_request_started",
-    "on_request_completed",
-    "on_request_rejected",
-    "on_request_cancelled",
-];
+    /// The event whose hooks `field` lists.
+    pub fn of_field(field: &str) -> Option<Self> {
+        let name = field.strip_prefix("on_request_")?;
+        Self::ALL.into_iter().find(|event| event.as_str() == name)
+    }
+}
+
+/// Fields of an entry that only the exchange writes.
+pub mod own {
+    /// The entry's id, which stays when the entry is changed.
+    pub const ID: &str = "id";
+    /// When the entry came to be.
+    pub const CREATED_AT: &str = "created_at";
+    /// Why and since when nothing is sent to it.
+    pub const DISABLED: &str = "disabled";
+    /// How its last delivery went: shown to the owner, never stored.
+    pub const LAST: &str = "last";
+}
 
 /// Checks the list of notification channels.
 ///
 /// # Errors
 ///
 /// The path of the first thing that is wrong, such as `notifications[0].topic`.
-pub fn check_channels(channels: &[Value]) -> Result<(), Invalid> {
-    check_forms(channels, "notifications", CHANNELS, CHANNEL_FORMS)
+pub fn check_channels(channels: &[Value], rules: &Rules) -> Result<(), Invalid> {
+    check_entries(channels, "notifications", CHANNELS, rules.forms.channels, rules)
 }
 
 /// Checks the hooks of each lifecycle event.
@@ -165,24 +112,50 @@ pub fn check_channels(channels: &[Value]) -> Result<(), Invalid> {
 /// # Errors
 ///
 /// The path of the first thing that is wrong, such as `hooks.on_request_created[0].token`.
-pub fn check_hooks(hooks: &Map<String, Value>) -> Result<(), Invalid> {
-    for (event, list) in hooks {
-        let path = format!("hooks.{event}");
-        if !HOOK_EVENTS.contains(&event.as_str()) {
-            return Err(Invalid::new(
-                "hooks",
-                format!("may only have {}", HOOK_EVENTS.join(", ")),
-            ));
+pub fn check_hooks(hooks: &Map<String, Value>, rules: &Rules) -> Result<(), Invalid> {
+    for (field, list) in hooks {
+        if HookEvent::of_field(field).is_none() {
+            let known = HookEvent::ALL.map(HookEvent::field).join(", ");
+            return Err(Invalid::new("hooks", format!("may only have {known}")));
         }
+        let path = format!("hooks.{field}");
         let Value::Array(list) = list else {
             return Err(Invalid::new(path, "must be a list"));
         };
-        check_forms(list, &path, HOOKS_PER_EVENT, HOOK_FORMS)?;
-        for (at, hook) in list.iter().enumerate() {
-            check_home_assistant(hook, &format!("{path}[{at}]"))?;
-        }
+        check_entries(list, &path, HOOKS_PER_EVENT, rules.forms.hooks, rules)?;
     }
     Ok(())
+}
+
+fn check_entries(
+    list: &[Value],
+    path: &str,
+    most: usize,
+    forms: FormList,
+    rules: &Rules,
+) -> Result<(), Invalid> {
+    if list.len() > most {
+        return Err(Invalid::new(path, format!("may hold at most {most}")));
+    }
+    for (at, entry) in list.iter().enumerate() {
+        let path = format!("{path}[{at}]");
+        let Value::Object(entry) = entry else {
+            return Err(Invalid::new(path, "must be an object"));
+        };
+        let Some(form) = form_of(entry, forms) else {
+            let names: Vec<_> = (0..).map_while(forms).map(|form| form.name).collect();
+            let problem = format!("must be one of {}", names.join(", "));
+            return Err(Invalid::new(format!("{path}.type"), problem));
+        };
+        form.check(entry, &path, rules.allow_private)?;
+    }
+    Ok(())
+}
+
+/// The form of an entry, by its type.
+pub fn form_of(entry: &Map<String, Value>, forms: FormList) -> Option<&'static Form> {
+    let name = entry.get("type")?.as_str()?;
+    (0..).map_while(forms).find(|form| form.name == name)
 }
 
 /// Checks preferences: `min_priority`, and `quiet_hours {enabled, start, end, timezone?}`.
@@ -190,7 +163,7 @@ pub fn check_hooks(hooks: &Map<String, Value>) -> Result<(), Invalid> {
 /// # Errors
 ///
 /// The path of the first thing that is wrong.
-pub fn check_preferences(preferences: &Map<String, Value>) -> Result<(), Invalid> {
+pub fn check_preferences(preferences: &Map<String, Value>, rules: &Rules) -> Result<(), Invalid> {
     match given(preferences, "min_priority") {
         None => {}
         Some(Value::String(text)) => {
@@ -213,7 +186,7 @@ pub fn check_preferences(preferences: &Map<String, Value>) -> Result<(), Invalid
     };
     for name in ["start", "end"] {
         match given(hours, name) {
-            Some(Value::String(text)) if is_time_of_day(text) => {}
+            Some(Value::String(text)) if parse_time_of_day(text).is_some() => {}
             None if !enabled => {}
             _ => {
                 return Err(Invalid::new(path(name), "must be a time of day like 22:00"));
@@ -222,201 +195,150 @@ pub fn check_preferences(preferences: &Map<String, Value>) -> Result<(), Invalid
     }
     match given(hours, "timezone") {
         None => Ok(()),
-        Some(Value::String(text)) => check_line(text, &path("timezone"), NAME_CHARS),
+        Some(Value::String(zone)) => {
+            check_line(zone, &path("timezone"), NAME_CHARS)?;
+            if (rules.is_zone)(zone) {
+                return Ok(());
+            }
+            let problem = "must be an IANA time zone like Europe/Berlin";
+            Err(Invalid::new(path("timezone"), problem))
+        }
         Some(_) => Err(Invalid::new(path("timezone"), "must be a string")),
     }
 }
 
-fn check_forms(list: &[Value], path: &str, most: usize, forms: &[Form]) -> Result<(), Invalid> {
-    if list.len() > most {
-        return Err(Invalid::new(path, format!("may hold at most {most}")));
-    }
-    for (at, item) in list.iter().enumerate() {
-        let path = format!("{path}[{at}]");
-        let Value::Object(item) = item else {
-            return Err(Invalid::new(path, "must be an object"));
-        };
-        let form = forms
-            .iter()
-            .find(|(name, _)| item.get("type").and_then(Value::as_str) == Some(name));
-        let Some((_, fields)) = form else {
-            let names: Vec<_> = forms.iter().map(|(name, _)| *name).collect();
-            return Err(Invalid::new(
-                format!("{path}.type"),
-                format!("must be one of {}", names.join(", ")),
-            ));
-        };
-        for (name, kind, required) in *fields {
-            match given(item, name) {
-                Some(value) => check_kind(value, *kind, &format!("{path}.{name}"))?,
-                None if *required => {
-                    return Err(Invalid::new(format!("{path}.{name}"), "is required"));
-                }
-                None => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-fn check_kind(value: &Value, kind: Kind, path: &str) -> Result<(), Invalid> {
-    let problem = match (kind, value) {
-        (Kind::Line(max), Value::String(text)) => return check_line(text, path, max),
-        (Kind::Url, Value::String(text)) => {
-            check_line(text, path, URL_CHARS)?;
-            let web = text
-                .strip_prefix("https://")
-                .or_else(|| text.strip_prefix("http://"));
-            if web.is_some_and(|rest| !rest.is_empty()) {
-                return Ok(());
-            }
-            "must be an http or https URL".to_owned()
-        }
-        (Kind::Word(words), Value::String(text)) => {
-            if words.contains(&text.as_str()) {
-                return Ok(());
-            }
-            format!("must be one of {}", words.join(", "))
-        }
-        (Kind::Text, Value::String(_))
-        | (Kind::List, Value::Array(_))
-        | (Kind::Object, Value::Object(_))
-        | (Kind::Any, _) => return Ok(()),
-        (Kind::Line(_) | Kind::Url | Kind::Text | Kind::Word(_), _) => {
-            "must be a string".to_owned()
-        }
-        (Kind::List, _) => "must be a list".to_owned(),
-        (Kind::Object, _) => "must be an object".to_owned(),
+/// A new list of entries in the place of `old`: each takes over the id of the one that it
+/// continues, and the credentials that it shows masked.
+///
+/// An entry continues the old one whose `id` it gives, else the one with the same content, else
+/// the one of the same type in the same place of the list.
+///
+/// # Errors
+///
+/// A mask behind which there is nothing.
+pub fn adopt(
+    old: &[Value],
+    new: Vec<Value>,
+    path: &str,
+    forms: FormList,
+    now: Timestamp,
+    new_id: &dyn Fn() -> String,
+) -> Result<Vec<Value>, Invalid> {
+    let mut left: Vec<Option<&Map<String, Value>>> = old.iter().map(Value::as_object).collect();
+    let mut entries: Vec<_> = new.into_iter().map(Entry::new).collect();
+    let by_id = |entry: &Entry, _: usize, old: &Map<String, Value>, _: usize| {
+        entry.id.is_some() && entry.id.as_ref() == old.get(own::ID)
     };
-    Err(Invalid::new(path, problem))
-}
-
-/// A Home Assistant hook needs its whole URL, or the base and the webhook's id.
-fn check_home_assistant(hook: &Value, path: &str) -> Result<(), Invalid> {
-    let has = |name: &str| hook.get(name).is_some_and(|value| !value.is_null());
-    let is_ours = hook.get("type").and_then(Value::as_str) == Some("home_assistant");
-    if is_ours && !has("url") && !(has("base_url") && has("webhook_id")) {
-        return Err(Invalid::new(
-            format!("{path}.url"),
-            "is required, or base_url and webhook_id",
-        ));
+    let by_content = |entry: &Entry, _: usize, old: &Map<String, Value>, _: usize| {
+        entry.fields == without_own(old)
+    };
+    let by_place = |entry: &Entry, at: usize, old: &Map<String, Value>, place: usize| {
+        at == place && entry.fields.get("type") == old.get("type")
+    };
+    type Same<'a> = &'a dyn Fn(&Entry, usize, &Map<String, Value>, usize) -> bool;
+    let rules: [Same; 3] = [&by_id, &by_content, &by_place];
+    for same in rules {
+        for (at, entry) in entries.iter_mut().enumerate() {
+            if entry.continues.is_some() {
+                continue;
+            }
+            let found = left.iter_mut().enumerate().find(|(place, old)| {
+                old.is_some_and(|old| same(entry, at, old, *place))
+            });
+            entry.continues = found.and_then(|(_, old)| old.take()).cloned();
+        }
     }
-    Ok(())
+    entries
+        .into_iter()
+        .enumerate()
+        .map(|(at, entry)| entry.finish(&format!("{path}[{at}]"), forms, now, new_id))
+        .collect()
 }
 
-fn given<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    map.get(name).filter(|value| !value.is_null())
+/// An entry that a client gave.
+struct Entry {
+    fields: Map<String, Value>,
+    id: Option<Value>,
+    stays_disabled: bool,
+    continues: Option<Map<String, Value>>,
 }
 
-/// Whether `text` is `HH:MM`, from 00:00 to 23:59.
-fn is_time_of_day(text: &str) -> bool {
-    let Some((hours, minutes)) = text.split_once(':') else {
-        return false;
-    };
-    let number = |part: &str, below: u8| {
-        part.len() == 2
-            && part.bytes().all(|b| b.is_ascii_digit())
-            && part.parse::<u8>().is_ok_and(|n| n < below)
-    };
-    number(hours, 24) && number(minutes, 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn object(value: Value) -> Map<String, Value> {
-        match value {
+impl Entry {
+    fn new(value: Value) -> Self {
+        let given = match value {
             Value::Object(map) => map,
-            other => panic!("{other} is no object"),
+            _ => Map::new(),
+        };
+        Self {
+            id: given.get(own::ID).cloned(),
+            stays_disabled: given.get(own::DISABLED).is_some_and(Value::is_object),
+            fields: without_own(&given),
+            continues: None,
         }
     }
 
-    #[test]
-    fn the_seed_examples_are_accepted() {
-        let channels = json!([
-            {"type": "ntfy", "topic": "mess-alerts"},
-            {"type": "slack", "webhook_url": "https://hooks.slack.com/x"},
-            {"type": "google_chat", "webhook_url": "https://chat.googleapis.com/x"},
-            {"type": "webhook", "url": "https://my-server.example/notify"},
-        ]);
-        assert_eq!(check_channels(channels.as_array().unwrap()), Ok(()));
-        let hook = json!({"type": "google_tasks", "client_id": "x", "client_secret": "x",
-            "refresh_token": "x", "action": "complete", "task_id": "{{external_id}}"});
-        assert_eq!(
-            check_hooks(&object(json!({"on_request_completed": [hook]}))),
+    fn finish(
+        mut self,
+        path: &str,
+        forms: FormList,
+        now: Timestamp,
+        new_id: &dyn Fn() -> String,
+    ) -> Result<Value, Invalid> {
+        let old = self.continues.unwrap_or_default();
+        if let Some(form) = form_of(&self.fields, forms) {
+            for field in form.fields.iter().filter(|field| field.is_secret) {
+                let path = format!("{path}.{}", field.name);
+                if let Some(value) = self.fields.get_mut(field.name) {
+                    unmask(value, old.get(field.name), &path)?;
+                }
+            }
+        }
+        let mut entry = self.fields;
+        let kept = |name| old.get(name).cloned();
+        let id = kept(own::ID).unwrap_or_else(|| new_id().into());
+        let created_at = kept(own::CREATED_AT).unwrap_or_else(|| now.to_string().into());
+        entry.insert(own::ID.to_owned(), id);
+        entry.insert(own::CREATED_AT.to_owned(), created_at);
+        if let Some(disabled) = kept(own::DISABLED).filter(|_| self.stays_disabled) {
+            entry.insert(own::DISABLED.to_owned(), disabled);
+        }
+        Ok(Value::Object(entry))
+    }
+}
+
+fn without_own(entry: &Map<String, Value>) -> Map<String, Value> {
+    let mut entry = entry.clone();
+    for name in [own::ID, own::CREATED_AT, own::DISABLED, own::LAST] {
+        entry.shift_remove(name);
+    }
+    entry
+}
+
+/// What is shown of a credential: nothing, or its last four characters when it has many.
+pub fn mask(credential: &str) -> String {
+    let count = credential.chars().count();
+    if count < 12 {
+        return MASK.to_owned();
+    }
+    let last: String = credential.chars().skip(count.saturating_sub(4)).collect();
+    format!("{MASK}{last}")
+}
+
+/// Puts the credential of `old` in the place of its mask.
+fn unmask(value: &mut Value, old: Option<&Value>, path: &str) -> Result<(), Invalid> {
+    match value {
+        Value::String(text) if text.starts_with(MASK) => {
+            let kept = old.and_then(Value::as_str).filter(|old| mask(old) == *text);
+            let Some(kept) = kept else {
+                let problem = "is a masked credential that was not here before; give it whole";
+                return Err(Invalid::new(path, problem));
+            };
+            kept.clone_into(text);
             Ok(())
-        );
-        let preferences = json!({"min_priority": "normal",
-            "quiet_hours": {"enabled": true, "start": "22:00", "end": "07:00"}});
-        assert_eq!(check_preferences(&object(preferences)), Ok(()));
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_by_its_path() {
-        for (bad, path) in [
-            (json!([{"type": "ntfy"}]), "notifications[0].topic"),
-            (
-                json!([{"type": "ntfy", "topic": 3}]),
-                "notifications[0].topic",
-            ),
-            (json!([{"type": "pager"}]), "notifications[0].type"),
-            (json!([{}]), "notifications[0].type"),
-            (json!(["ntfy"]), "notifications[0]"),
-            (
-                json!([{"type": "ntfy", "topic": "a"}, {"type": "slack", "webhook_url": "ftp://x"}]),
-                "notifications[1].webhook_url",
-            ),
-        ] {
-            let refused = check_channels(bad.as_array().unwrap()).unwrap_err();
-            assert_eq!(refused.path, path, "{bad}");
         }
-        for (bad, path) in [
-            (json!({"on_anything": []}), "hooks"),
-            (json!({"__proto__": []}), "hooks"),
-            (
-                json!({"on_request_created": {}}),
-                "hooks.on_request_created",
-            ),
-            (
-                json!({"on_request_created": [{"type": "todoist"}]}),
-                "hooks.on_request_created[0].token",
-            ),
-            (
-                json!({"on_request_created": [{"type": "home_assistant", "base_url": "http://ha"}]}),
-                "hooks.on_request_created[0].url",
-            ),
-            (
-                json!({"on_request_created": [{"type": "linear", "token": "x", "action": "burn"}]}),
-                "hooks.on_request_created[0].action",
-            ),
-        ] {
-            assert_eq!(
-                check_hooks(&object(bad.clone())).unwrap_err().path,
-                path,
-                "{bad}"
-            );
-        }
-        for (bad, path) in [
-            (json!({"min_priority": "high"}), "preferences.min_priority"),
-            (json!({"quiet_hours": []}), "preferences.quiet_hours"),
-            (
-                json!({"quiet_hours": {"enabled": "yes"}}),
-                "preferences.quiet_hours.enabled",
-            ),
-            (
-                json!({"quiet_hours": {"enabled": true}}),
-                "preferences.quiet_hours.start",
-            ),
-            (
-                json!({"quiet_hours": {"enabled": true, "start": "22:00", "end": "24:00"}}),
-                "preferences.quiet_hours.end",
-            ),
-        ] {
-            let refused = check_preferences(&object(bad.clone())).unwrap_err();
-            assert_eq!(refused.path, path, "{bad}");
-        }
+        Value::Object(values) => values.iter_mut().try_for_each(|(name, value)| {
+            unmask(value, old.and_then(|old| old.get(name)), &format!("{path}.{name}"))
+        }),
+        _ => Ok(()),
     }
 }

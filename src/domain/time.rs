@@ -43,6 +43,12 @@ impl Timestamp {
         Some(Self::from_millis(moment.timestamp_millis()))
     }
 
+    /// Reads a date as HTTP writes it: `Wed, 21 Oct 2015 07:28:00 GMT`.
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let moment = DateTime::parse_from_rfc2822(text).ok()?;
+        Some(Self::from_millis(moment.timestamp_millis()))
+    }
+
     /// Year, month and day in UTC.
     pub fn date(self) -> (i32, u32, u32) {
         let moment = self.to_chrono();

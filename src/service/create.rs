@@ -52,6 +52,7 @@ async fn run(
         let subject = Subject::Thread {
             exchange_id: exchange.clone(),
             reference: reference.clone(),
+            announced: false,
         };
         let obligation = Obligation::new(&app, subject);
         if let Err(error) = obligation.open(&app).await {

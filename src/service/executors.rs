@@ -2,13 +2,21 @@
 
 use std::rc::Rc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::deliver::summarize;
 use super::{ServiceError, WRITE_WINDOW, to_json};
 use crate::app::App;
-use crate::domain::executor::{Executor, LAST_SEEN_STEP, Profile};
+use crate::delivery::FORMS;
+use crate::delivery::attempt::seal_owner;
+use crate::delivery::record::Owner;
+use crate::domain::executor::{Executor, LAST_SEEN_STEP, WANTS};
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::limits::EXECUTOR_BYTES;
+use crate::domain::profile::{Editor, Profile};
+use crate::domain::sealed::Seal;
+use crate::domain::subscriptions::Rules;
+use crate::domain::text::{Fields, Invalid};
 use crate::storage::cas::{Loaded, Step, Target, load, swap};
 use crate::storage::rows::list_summaries;
 use crate::storage::{Condition, List, StoreError, encode, layout};
@@ -31,12 +39,15 @@ pub async fn list(app: &App, exchange: &ExchangeId) -> Result<Vec<Value>, Servic
         };
         let store = app.store.as_ref();
         let page = list_summaries(store, &app.isolate.summaries, query, summarize).await?;
-        after = page.rows.last().map(|(key, _)| key.clone()).or(after);
-        for (key, summary) in page.rows {
-            match summary.as_deref().map(serde_json::from_str) {
-                Some(Ok(executor)) => executors.push(executor),
+        after = page.rows.last().map(|row| row.key.clone()).or(after);
+        for row in page.rows {
+            match row.summary.as_deref().map(serde_json::from_str::<Map<String, Value>>) {
+                Some(Ok(mut executor)) => {
+                    executor.shift_remove(WANTS);
+                    executors.push(Value::Object(executor));
+                }
                 Some(Err(error)) => crate::log::warn("an executor cannot be shown", &error),
-                None => crate::log::warn("an executor cannot be shown", &key),
+                None => crate::log::warn("an executor cannot be shown", &row.key),
             }
         }
         if !page.more {
@@ -52,9 +63,46 @@ fn id_of(public: &Value) -> &str {
     public.get("id").and_then(Value::as_str).unwrap_or_default()
 }
 
-fn summarize(body: &[u8]) -> Option<String> {
-    let executor: Executor = serde_json::from_slice(body).ok()?;
-    Some(executor.public().to_string())
+/// Reads the fields of a profile, by the rules of this deployment.
+///
+/// # Errors
+///
+/// The path of the first thing that is wrong.
+pub fn parse_profile(app: &App, fields: &mut Fields) -> Result<Profile, Invalid> {
+    let rules = Rules {
+        forms: FORMS,
+        allow_private: app.config.outbound_allow_private,
+        is_zone: &|zone| app.zones.offset(zone, app.clock.now()).is_some(),
+    };
+    Profile::parse(fields, &rules)
+}
+
+/// Writes a profile into an executor's record, credentials sealed where there is a key.
+///
+/// # Errors
+///
+/// A masked credential behind which there is nothing.
+pub fn edit(
+    app: &App,
+    exchange: &ExchangeId,
+    executor: &mut Executor,
+    profile: Profile,
+) -> Result<(), ServiceError> {
+    let owner = seal_owner(Owner {
+        exchange,
+        executor: &executor.id,
+    });
+    let editor = Editor {
+        forms: FORMS,
+        seal: Seal {
+            keys: &app.config.secrets,
+            owner: &owner,
+        },
+        now: app.clock.now(),
+        new_id: &|| app.clock.new_entry_id(),
+        nonce: &|| app.clock.random_bytes(),
+    };
+    editor.change(executor, profile).map_err(ServiceError::Invalid)
 }
 
 /// Changes an executor's own profile.
@@ -85,17 +133,18 @@ pub async fn change_profile(
         |_| None,
         |executor: Option<Executor>| {
             let mut executor = executor.ok_or(ServiceError::NoExecutor)?;
-            executor.change(profile.clone());
+            edit(app, &exchange, &mut executor, profile.clone())?;
             executor.last_seen = executor.last_seen.max(now);
             let body = to_json(&executor, "the profile", EXECUTOR_BYTES)?;
-            Ok(Step::Put(body, Some(executor.public().to_string()), ()))
+            Ok(Step::Put(body, Some(executor.summary()), ()))
         },
     )
     .await;
     Ok(swapped.result?)
 }
 
-/// Moves `last_seen`, unless it was moved within [`LAST_SEEN_STEP`].
+/// Moves `last_seen`, unless it was moved within [`LAST_SEEN_STEP`], and seals credentials that
+/// are not sealed with the current key.
 ///
 /// # Errors
 ///
@@ -111,8 +160,10 @@ pub async fn touch(app: &App, exchange: &ExchangeId, id: &ExecutorId) -> Result<
         return Ok(());
     }
     document.last_seen = now;
+    // An empty profile changes nothing that could be refused.
+    let _ = edit(app, exchange, &mut document, Profile::default());
     let body = encode(&key, &document)?;
-    let summary = document.public().to_string();
+    let summary = document.summary();
     store
         .put(&key, body, Some(&summary), Condition::Matches(&tag))
         .await?;

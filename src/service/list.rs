@@ -120,11 +120,11 @@ async fn read_pages(
         let SummaryPage { rows, more } =
             list_summaries(store, &app.isolate.summaries, query, summarize).await?;
         let last = rows.len();
-        for (at, (key, summary)) in rows.into_iter().enumerate() {
+        for (at, row) in rows.into_iter().enumerate() {
             examined = examined.saturating_add(1);
             let rest = more || at.saturating_add(1) < last;
-            after = Some(key);
-            let Some(state) = summary.as_deref().and_then(parse) else {
+            after = Some(row.key);
+            let Some(state) = row.summary.as_deref().and_then(parse) else {
                 continue;
             };
             if filter

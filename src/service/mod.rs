@@ -2,11 +2,13 @@
 
 pub mod authenticate;
 pub mod create;
+pub mod deliver;
 pub mod derive;
 pub mod executors;
 pub mod keys;
 pub mod list;
 pub mod obligations;
+pub mod owner;
 pub mod register;
 pub mod settle;
 pub mod threads;
@@ -18,6 +20,7 @@ mod tests;
 
 use crate::background::Dropped;
 use crate::domain::limits::{THREAD_BYTES, THREAD_VALUES};
+use crate::domain::text::Invalid;
 use crate::domain::thread::Thread;
 use crate::domain::transition::Refusal;
 use crate::storage::cas::Failure;
@@ -53,6 +56,8 @@ pub enum ServiceError {
         /// What the limit counts.
         unit: &'static str,
     },
+    /// What the client gave cannot be.
+    Invalid(Invalid),
     /// The executor id is taken.
     AlreadyRegistered,
     /// Too many others write the same object; try again.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::background::Rest;
+use crate::delivery::plan::Chunk;
 use crate::domain::event::Event;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::KeyHash;
@@ -54,6 +55,30 @@ pub enum Subject {
         /// The thread.
         #[serde(rename = "ref")]
         reference: Ref,
+        /// Whether the deliveries that it owes are obligations of their own by now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        announced: bool,
+    },
+    /// Executors who are still to be looked at for what a batch owes them.
+    Announcement {
+        /// The batch.
+        batch_id: Uuid,
+        /// The thread's exchange.
+        exchange_id: ExchangeId,
+        /// The thread.
+        #[serde(rename = "ref")]
+        reference: Ref,
+        /// The key of the last one that was looked at.
+        after: String,
+    },
+    /// Deliveries that a batch owes.
+    Deliveries(Chunk),
+    /// Old attempts of an executor that are to be deleted.
+    Sweep {
+        /// The executor's exchange.
+        exchange_id: ExchangeId,
+        /// The executor.
+        executor_id: ExecutorId,
     },
     /// The registration of an executor.
     Registration {
@@ -71,6 +96,15 @@ pub enum Subject {
         /// The exchange.
         exchange_id: ExchangeId,
     },
+}
+
+/// What is to become of an obligation after a look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything is met or undone: delete it.
+    Done,
+    /// Look again at this moment.
+    Again(Timestamp),
 }
 
 /// A tick at work.
@@ -133,7 +167,31 @@ impl Obligation {
         }
     }
 
-    /// The same as work for after the answer.
+    /// Deletes it from `key` when it is done, or else puts it, as it has become, under the key of
+    /// its next moment, and then deletes the old one.
+    ///
+    /// # Errors
+    ///
+    /// The store's; then it is looked at again under the old key.
+    pub async fn finish(
+        mut self,
+        app: &App,
+        key: &str,
+        verdict: Verdict,
+    ) -> Result<(), StoreError> {
+        if let Verdict::Again(at) = verdict {
+            self.claim = None;
+            let later = layout::due(at, self.id);
+            let body = self.to_json()?;
+            app.store.put(&later, body, None, Condition::Always).await?;
+            if later == key {
+                return Ok(());
+            }
+        }
+        app.store.delete(key).await
+    }
+
+    /// Closes it, as work for after the answer.
     pub fn close_after(self, app: &Rc<App>) -> Rest {
         let app = app.clone();
         Box::pin(async move { self.close(&app).await })

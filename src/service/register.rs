@@ -5,17 +5,18 @@ use std::rc::Rc;
 use futures::FutureExt as _;
 use futures::future::join;
 
+use super::executors::edit;
 use super::obligations::{Obligation, Subject};
 use super::settle::write_log;
-
 use super::{ServiceError, derive, keys, to_json};
 use crate::app::App;
 use crate::background::{Rest, nothing};
 use crate::domain::event::{Event, Fact, log_line};
-use crate::domain::executor::{Executor, Profile, Registration};
+use crate::domain::executor::{Executor, Registration};
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::ApiKey;
 use crate::domain::limits::EXECUTOR_BYTES;
+use crate::domain::profile::Profile;
 use crate::storage::cas::{Step, Target, swap};
 use crate::storage::layout;
 
@@ -53,7 +54,10 @@ async fn run(
         ts: now,
         key_hash: key.hash(),
     };
-    let executor = Executor::register(id.clone(), profile, registration.clone());
+    let mut executor = Executor::register(id.clone(), registration.clone());
+    if let Err(error) = edit(&app, &exchange, &mut executor, profile) {
+        return (Err(error), nothing());
+    }
     let obligation = Obligation {
         id: registration.batch_id,
         ..Obligation::new(&app, owed(&app, &exchange, &executor, &registration))
@@ -94,7 +98,7 @@ async fn run(
         }
         Ok(Step::Put(
             body.clone(),
-            Some(executor.public().to_string()),
+            Some(executor.summary()),
             (),
         ))
     })

@@ -1,8 +1,7 @@
-//! What must follow the commit of a batch: its log object and its index entries.
+//! What must follow the commit of a batch: its log object, its index entries, its deliveries.
 //!
 //! The writer does it before and after it answers, the tick does it again for a writer that
-//! died; every step may be repeated by anyone at any time. What a batch owes beyond the bucket
-//! is computed from its events in the same place, after the index.
+//! died; every step may be repeated by anyone at any time.
 
 use std::rc::Rc;
 
@@ -11,6 +10,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::ServiceError;
+use super::deliver::{Announcement, announce, attempt_all};
 use super::obligations::Obligation;
 use crate::app::App;
 use crate::background::{Rest, nothing};
@@ -46,9 +46,21 @@ pub async fn settle(
     }
     let published = settlement.publish(app.store.as_ref()).await;
     let rest = async move {
-        if settlement.tidy(app.store.as_ref()).await && published {
+        let met = settlement.tidy(app.store.as_ref()).await && published;
+        if !met || app.clock.now() > obligation.write_deadline() {
+            return;
+        }
+        let announcement = Announcement {
+            thread: &thread,
+            exchange: &exchange,
+            batch_id: obligation.id,
+            opened_at: obligation.opened_at,
+        };
+        let (announced, chunks) = announce(&app, &announcement).await;
+        if announced {
             obligation.close(&app).await;
         }
+        attempt_all(&app, chunks).await;
     };
     (Ok(state), Box::pin(rest))
 }

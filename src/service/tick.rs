@@ -1,14 +1,18 @@
 //! The maintenance tick: completes what a writer left, discards what was never committed.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use futures::stream::{self, StreamExt as _};
+use uuid::Uuid;
 
+use super::deliver::{Announcement, attempt_chunk, look_at_page, sweep_attempts};
 use super::derive;
-use super::obligations::{Claim, LAST_LOOK, Obligation, Subject};
+use super::obligations::{Claim, LAST_LOOK, Obligation, Subject, Verdict};
 use super::register::{announce, is_of};
 use super::settle::Settlement;
 use crate::app::App;
+use crate::delivery::plan::CHUNK;
 use crate::domain::executor::Executor;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::thread::Thread;
@@ -17,9 +21,11 @@ use crate::log::{describe, warn};
 use crate::storage::cas::load;
 use crate::storage::{Condition, List, Object, Put, StoreError, Tag, layout};
 
-/// Obligations that one tick looks at; the rest is for the next one. Each takes up to a dozen
-/// operations, of which Cloudflare's free plan allows 1,000 an invocation.
-const BOUND: usize = 50;
+/// Keys that one tick lists, and obligations other than deliveries that it looks at; the rest is
+/// for the next one. Reading one is an operation, seeing to it up to a dozen (an announcement
+/// more), of which Cloudflare's free plan allows 1,000 an invocation.
+const LISTED: usize = 150;
+const LOOKS: usize = 40;
 /// How many it works on at once.
 const PARALLEL: usize = 4;
 /// Milliseconds for which a tick's claim keeps others away.
@@ -27,15 +33,8 @@ const CLAIMED: i64 = 120_000;
 /// Milliseconds until an obligation at which the look failed is looked at again; it doubles.
 const FIRST_RETRY: i64 = 60_000;
 
-/// What is to become of an obligation after a look at it.
-enum Verdict {
-    /// Everything is met or undone: delete it.
-    Done,
-    /// Look again at this moment.
-    Again(Timestamp),
-}
-
-/// Looks at the obligations that are due at `now`, oldest first.
+/// Looks at the obligations that are due at `now`, oldest first: at those that recover and
+/// announce first, several at once, then at deliveries, one chunk after the other.
 ///
 /// # Errors
 ///
@@ -44,7 +43,7 @@ pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), StoreError> {
     let query = List {
         prefix: layout::DUE,
         after: None,
-        limit: BOUND,
+        limit: LISTED,
         summaries: false,
     };
     let page = app.store.list(query).await?;
@@ -54,52 +53,209 @@ pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), StoreError> {
         .map(|row| row.key)
         // The keys are in the order of their times.
         .take_while(|key| layout::due_at(key).is_none_or(|at| at <= now));
+    let tick = Tick {
+        app,
+        now,
+        looks: Cell::new(LOOKS),
+        deliveries: RefCell::default(),
+    };
     stream::iter(due)
-        .for_each_concurrent(PARALLEL, |key| async move {
-            if let Err(error) = look_at(app, &key, now).await {
-                warn("an obligation was not seen to", &error);
-            }
-        })
+        .for_each_concurrent(PARALLEL, |key| tick.look_at(key, false))
         .await;
+    let mut deliveries = tick.deliveries.take();
+    deliveries.sort();
+    for key in deliveries {
+        if !app.outbound.may_begin(CHUNK) {
+            break;
+        }
+        tick.look_at(key, true).await;
+    }
     Ok(())
 }
 
-/// 1. Claim the obligation; whoever loses leaves it alone.
-/// 2. See to it.
-/// 3. Delete it, or put it under a later key and delete the old one.
-async fn look_at(app: &Rc<App>, key: &str, now: Timestamp) -> Result<(), StoreError> {
-    // 1.
-    let Some(Object { body, tag }) = app.store.get(key).await? else {
-        return Ok(());
-    };
-    let document = match serde_json::from_slice(&body) {
-        Ok(document) => document,
-        Err(error) => return put_off_unreadable(app, key, body, now, &error).await,
-    };
-    let Some(mut obligation) = claim(app, key, document, &tag, now).await? else {
-        return Ok(());
-    };
-    // 2.
-    let verdict = match see_to(app, &obligation, now).await {
-        Ok(verdict) => verdict,
-        Err(error) => {
-            warn("an obligation could not be met and is put off", &error);
-            let doubled = FIRST_RETRY.saturating_mul(1 << obligation.failures.min(6));
-            obligation.failures = obligation.failures.saturating_add(1);
-            Verdict::Again(now.plus_millis(doubled.min(LAST_LOOK)))
-        }
-    };
-    // 3.
-    if let Verdict::Again(at) = verdict {
-        obligation.claim = None;
-        let later = layout::due(at, obligation.id);
-        let body = obligation.to_json()?;
-        app.store.put(&later, body, None, Condition::Always).await?;
-        if later == key {
-            return Ok(());
+/// A tick at work.
+struct Tick<'a> {
+    app: &'a Rc<App>,
+    now: Timestamp,
+    /// How many obligations it may still look at, not counting deliveries.
+    looks: Cell<usize>,
+    /// The keys of deliveries that it found or announced.
+    deliveries: RefCell<Vec<String>>,
+}
+
+impl Tick<'_> {
+    async fn look_at(&self, key: String, delivers: bool) {
+        if let Err(error) = self.try_look_at(&key, delivers).await {
+            warn("an obligation was not seen to", &error);
         }
     }
-    app.store.delete(key).await
+
+    /// 1. Read the obligation; deliveries wait until `delivers`.
+    /// 2. Claim it; whoever loses leaves it alone.
+    /// 3. See to it.
+    /// 4. Delete it, or put it under a later key and delete the old one.
+    async fn try_look_at(&self, key: &str, delivers: bool) -> Result<(), StoreError> {
+        let (app, now) = (self.app, self.now);
+        // 1.
+        let Some(Object { body, tag }) = app.store.get(key).await? else {
+            return Ok(());
+        };
+        let document: Obligation = match serde_json::from_slice(&body) {
+            Ok(document) => document,
+            Err(error) => return put_off_unreadable(app, key, body, now, &error).await,
+        };
+        if !delivers {
+            if matches!(document.subject, Subject::Deliveries(_)) {
+                self.deliveries.borrow_mut().push(key.to_owned());
+                return Ok(());
+            }
+            let Some(left) = self.looks.get().checked_sub(1) else {
+                return Ok(());
+            };
+            self.looks.set(left);
+        }
+        // 2.
+        let Some(mut obligation) = claim(app, key, document, &tag, now).await? else {
+            return Ok(());
+        };
+        // 3.
+        let verdict = match self.see_to(&mut obligation).await {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                warn("an obligation could not be met and is put off", &error);
+                let doubled = FIRST_RETRY.saturating_mul(1 << obligation.failures.min(6));
+                obligation.failures = obligation.failures.saturating_add(1);
+                Verdict::Again(now.plus_millis(doubled.min(LAST_LOOK)))
+            }
+        };
+        // 4.
+        obligation.finish(app, key, verdict).await
+    }
+
+    async fn see_to(&self, obligation: &mut Obligation) -> Result<Verdict, StoreError> {
+        let (app, now, id) = (self.app, self.now, obligation.id);
+        let opened_at = obligation.opened_at;
+        let last_look = opened_at.plus_millis(LAST_LOOK);
+        let committed = match &mut obligation.subject {
+            Subject::Thread {
+                exchange_id,
+                reference,
+                announced,
+            } => {
+                let batch = Batch {
+                    exchange: exchange_id,
+                    reference,
+                    id,
+                    opened_at,
+                };
+                self.see_to_batch(&batch, announced).await?
+            }
+            Subject::Announcement {
+                batch_id,
+                exchange_id,
+                reference,
+                after,
+            } => {
+                let batch = Batch {
+                    exchange: exchange_id,
+                    reference,
+                    id: *batch_id,
+                    opened_at,
+                };
+                if let Some(thread) = batch.load_thread(app).await? {
+                    self.announce(&batch, &thread, Some(after)).await?;
+                }
+                return Ok(Verdict::Done);
+            }
+            Subject::Deliveries(_) => return attempt_chunk(app, obligation, now).await,
+            Subject::Sweep {
+                exchange_id,
+                executor_id,
+            } => {
+                let more = sweep_attempts(app, exchange_id, executor_id, now).await?;
+                return Ok(if more {
+                    Verdict::Again(now.plus_millis(1))
+                } else {
+                    Verdict::Done
+                });
+            }
+            Subject::Registration { .. } => see_to_registration(app, obligation, now).await?,
+            Subject::Derivation { exchange_id } => {
+                return Ok(if derive::advance(app, exchange_id).await? {
+                    Verdict::Done
+                } else {
+                    Verdict::Again(now)
+                });
+            }
+        };
+        // Until nothing can land any more the obligation stays: a batch that is not committed may
+        // yet be, and a slow writer may yet put an entry that was overtaken.
+        if now >= last_look {
+            return Ok(Verdict::Done);
+        }
+        let next = if committed {
+            last_look
+        } else {
+            let age = now.since(opened_at);
+            now.plus_millis(age).min(last_look)
+        };
+        Ok(Verdict::Again(next))
+    }
+
+    /// Completes a batch if it was committed, and announces it once; says whether it was.
+    async fn see_to_batch(
+        &self,
+        batch: &Batch<'_>,
+        announced: &mut bool,
+    ) -> Result<bool, StoreError> {
+        let store = self.app.store.as_ref();
+        let Some(thread) = batch.load_thread(self.app).await? else {
+            return Ok(false);
+        };
+        let Some(settlement) = Settlement::of(batch.exchange, &thread, batch.id)? else {
+            return Ok(false);
+        };
+        met(settlement.repeat(store, &thread.state).await)?;
+        if !*announced {
+            self.announce(batch, &thread, None).await?;
+            *announced = true;
+        }
+        Ok(true)
+    }
+
+    async fn announce(
+        &self,
+        batch: &Batch<'_>,
+        thread: &Thread,
+        after: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let announcement = Announcement {
+            thread,
+            exchange: batch.exchange,
+            batch_id: batch.id,
+            opened_at: batch.opened_at,
+        };
+        let announced = look_at_page(self.app, &announcement, after).await?;
+        let keys = announced.chunks.into_iter().map(|(key, _)| key);
+        self.deliveries.borrow_mut().extend(keys);
+        Ok(())
+    }
+}
+
+/// A batch of a thread that something is owed for.
+struct Batch<'a> {
+    exchange: &'a ExchangeId,
+    reference: &'a Ref,
+    id: Uuid,
+    opened_at: Timestamp,
+}
+
+impl Batch<'_> {
+    async fn load_thread(&self, app: &App) -> Result<Option<Thread>, StoreError> {
+        let key = layout::thread(self.exchange, self.reference);
+        let loaded = load::<Thread>(app.store.as_ref(), &key).await?;
+        Ok(loaded.map(|loaded| loaded.document))
+    }
 }
 
 /// Moves an obligation that this version of the server cannot read, so that it stands in
@@ -148,74 +304,33 @@ async fn claim(
     Ok(matches!(put, Put::Stored(_)).then_some(obligation))
 }
 
-async fn see_to(
-    app: &Rc<App>,
+/// Completes a registration that was committed, or deletes the key of one that will not be any
+/// more; says whether it was.
+async fn see_to_registration(
+    app: &App,
     obligation: &Obligation,
     now: Timestamp,
-) -> Result<Verdict, StoreError> {
-    let last_look = obligation.opened_at.plus_millis(LAST_LOOK);
-    let committed = match &obligation.subject {
-        Subject::Thread {
-            exchange_id,
-            reference,
-        } => see_to_batch(app, exchange_id, reference, obligation).await?,
-        Subject::Registration {
-            exchange_id,
-            executor_id,
-            key_hash,
-            ..
-        } => {
-            let key = layout::executor(exchange_id, executor_id);
-            let stored = load::<Executor>(app.store.as_ref(), &key).await?;
-            let committed = stored.is_some_and(|stored| is_of(&stored.document, obligation));
-            if committed {
-                met(announce(app, obligation).await)?;
-            } else if now >= last_look {
-                app.store
-                    .delete(&layout::key(exchange_id, key_hash))
-                    .await?;
-            }
-            committed
-        }
-        Subject::Derivation { exchange_id } => {
-            return Ok(if derive::advance(app, exchange_id).await? {
-                Verdict::Done
-            } else {
-                Verdict::Again(now)
-            });
-        }
-    };
-    // Until nothing can land any more the obligation stays: a batch that is not committed may
-    // yet be, and a slow writer may yet put an entry that was overtaken.
-    if now >= last_look {
-        return Ok(Verdict::Done);
-    }
-    let next = if committed {
-        last_look
-    } else {
-        let age = now.since(obligation.opened_at);
-        now.plus_millis(age).min(last_look)
-    };
-    Ok(Verdict::Again(next))
-}
-
-/// Completes a batch if it was committed; says whether it was.
-async fn see_to_batch(
-    app: &App,
-    exchange: &ExchangeId,
-    reference: &Ref,
-    obligation: &Obligation,
 ) -> Result<bool, StoreError> {
-    let store = app.store.as_ref();
-    let Some(loaded) = load::<Thread>(store, &layout::thread(exchange, reference)).await? else {
+    let Subject::Registration {
+        exchange_id,
+        executor_id,
+        key_hash,
+        ..
+    } = &obligation.subject
+    else {
         return Ok(false);
     };
-    let thread = loaded.document;
-    let Some(settlement) = Settlement::of(exchange, &thread, obligation.id)? else {
-        return Ok(false);
-    };
-    met(settlement.repeat(store, &thread.state).await)?;
-    Ok(true)
+    let key = layout::executor(exchange_id, executor_id);
+    let stored = load::<Executor>(app.store.as_ref(), &key).await?;
+    let committed = stored.is_some_and(|stored| is_of(&stored.document, obligation));
+    if committed {
+        met(announce(app, obligation).await)?;
+    } else if now.since(obligation.opened_at) >= LAST_LOOK {
+        app.store
+            .delete(&layout::key(exchange_id, key_hash))
+            .await?;
+    }
+    Ok(committed)
 }
 
 /// A step that failed has said so in the log; the obligation is put off.

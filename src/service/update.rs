@@ -67,6 +67,7 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
         Subject::Thread {
             exchange_id: exchange.clone(),
             reference: reference.clone(),
+            announced: false,
         },
     );
     // 1.

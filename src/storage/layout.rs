@@ -82,6 +82,43 @@ pub fn derived_ref(exchange: &ExchangeId, key: &str) -> Option<Ref> {
     Ref::parse(rest.split_once('/')?.0).ok()
 }
 
+/// The log of an executor's deliveries, newest first.
+pub fn attempts(exchange: &ExchangeId, executor: &ExecutorId) -> String {
+    format!("attempts/exchange={exchange}/{executor}/")
+}
+
+/// One attempt at a delivery.
+pub fn attempt(
+    exchange: &ExchangeId,
+    executor: &ExecutorId,
+    at: Timestamp,
+    delivery: Uuid,
+) -> String {
+    let before = attempts_before(exchange, executor, at);
+    format!("{before}-{delivery}.json")
+}
+
+/// The place in an executor's attempts after which all are from before `at`.
+pub fn attempts_before(exchange: &ExchangeId, executor: &ExecutorId, at: Timestamp) -> String {
+    let time = Timestamp::MAX.since(at);
+    format!("{}{time:013}", attempts(exchange, executor))
+}
+
+/// Since when a channel or hook fails.
+pub fn streak(exchange: &ExchangeId, executor: &ExecutorId, subscription: &str) -> String {
+    format!("streaks/exchange={exchange}/{executor}/{subscription}.json")
+}
+
+/// The id that an executor's hook got from its provider for a thread.
+pub fn external(
+    exchange: &ExchangeId,
+    reference: &Ref,
+    executor: &ExecutorId,
+    hook: &str,
+) -> String {
+    format!("external/exchange={exchange}/{reference}/{executor}-{hook}.json")
+}
+
 /// The list index of all threads, or of those with one status; newest change first.
 pub fn index(exchange: &ExchangeId, status: Option<Status>) -> String {
     match status {

@@ -12,7 +12,8 @@ const KEPT_BYTES: usize = 8 * 1024 * 1024;
 /// How many bodies are fetched at once.
 const PARALLEL: usize = 6;
 
-/// Summaries that this isolate has fetched because the backend does not list them.
+/// Texts made of objects that this isolate has fetched, by key and tag: above all summaries that
+/// the backend does not list.
 #[derive(Default)]
 pub struct SummaryCache {
     kept: RefCell<Kept>,
@@ -25,13 +26,15 @@ struct Kept {
 }
 
 impl SummaryCache {
-    fn find(&self, row: &Row) -> Option<String> {
+    /// What is kept of the object under `key` at `tag`.
+    pub fn find(&self, key: &str, tag: &Tag) -> Option<String> {
         let kept = self.kept.borrow();
-        let (tag, summary) = kept.by_key.get(&row.key)?;
-        (row.tag.as_ref() == Some(tag)).then(|| summary.clone())
+        let (at, summary) = kept.by_key.get(key)?;
+        (at == tag).then(|| summary.clone())
     }
 
-    fn keep(&self, key: &str, tag: Tag, summary: &str) {
+    /// Keeps something of the object under `key` at `tag`.
+    pub fn keep(&self, key: &str, tag: Tag, summary: &str) {
         let mut kept = self.kept.borrow_mut();
         let size = key.len().saturating_add(summary.len());
         if kept.bytes.saturating_add(size) > KEPT_BYTES {
@@ -50,8 +53,8 @@ impl SummaryCache {
 
 /// A page of keys with their summaries.
 pub struct SummaryPage {
-    /// Key and summary of each row; a row that vanished meanwhile has none.
-    pub rows: Vec<(String, Option<String>)>,
+    /// Its rows; one whose object vanished meanwhile has no summary.
+    pub rows: Vec<Row>,
     /// Whether more keys follow.
     pub more: bool,
 }
@@ -74,17 +77,19 @@ pub async fn list_summaries(
     let summarize = &summarize;
     let rows = stream::iter(page.rows)
         .map(async |mut row: Row| -> Result<_, StoreError> {
-            if let Some(summary) = row.summary.take().or_else(|| cache.find(&row)) {
-                return Ok((row.key, Some(summary)));
+            if row.summary.is_none() {
+                row.summary = row.tag.as_ref().and_then(|tag| cache.find(&row.key, tag));
             }
-            let Some(object) = store.get(&row.key).await? else {
-                return Ok((row.key, None));
-            };
-            let summary = summarize(&object.body);
-            if let Some(summary) = &summary {
-                cache.keep(&row.key, object.tag, summary);
+            if row.summary.is_none()
+                && let Some(object) = store.get(&row.key).await?
+            {
+                row.summary = summarize(&object.body);
+                row.tag = Some(object.tag.clone());
+                if let Some(summary) = &row.summary {
+                    cache.keep(&row.key, object.tag, summary);
+                }
             }
-            Ok((row.key, summary))
+            Ok(row)
         })
         .buffered(PARALLEL)
         .try_collect()

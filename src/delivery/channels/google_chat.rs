@@ -1,0 +1,76 @@
+//! Google Chat: incoming webhooks. <https://developers.google.com/workspace/chat/quickstart/webhooks>
+
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::delivery::provider::{Job, Provider, Request, Step, Turn, shorten};
+use crate::delivery::retry::{error_word, judge_last, last_response};
+use crate::domain::forms::{Field, Form, Kind};
+
+/// A message has 32,000 bytes in all, and this stands in it twice.
+const TEXT_CHARS: usize = 2_500;
+
+/// The type `google_chat`.
+pub const PROVIDER: Provider = Provider {
+    form: Form {
+        name: "google_chat",
+        fields: &[Field::required("webhook_url", Kind::Url).secret()],
+        check: Form::ANY,
+    },
+    gives_ids: false,
+    clears: false,
+    step,
+};
+
+fn step(job: &Job, turns: &[Turn]) -> Step {
+    if turns.is_empty() {
+        return Step::Send(message(job));
+    }
+    let body = last_response(turns).map_or(Value::Null, super::super::provider::Response::json);
+    let word = body.pointer("/error/status").unwrap_or(&Value::Null);
+    Step::End(judge_last(turns).because(error_word(word)))
+}
+
+/// One thread of the space for each request; without the option its key would be ignored.
+fn message(job: &Job) -> Request {
+    let notice = job.notice;
+    let (title, text) = (notice.title(), shorten(&notice.text(), TEXT_CHARS));
+    let mut widgets = vec![json!({"textParagraph": {"text": escape_html(&text)}})];
+    if let Some(link) = &notice.link {
+        widgets.push(json!({"buttonList": {"buttons":
+            [{"text": "Open", "onClick": {"openLink": {"url": link}}}]}}));
+    }
+    let mut body = json!({
+        "text": disarm(&format!("{title}: {text}")),
+        "cardsV2": [{"cardId": "request", "card": {
+            "header": {"title": title, "subtitle": notice.footer()},
+            "sections": [{"widgets": widgets}],
+        }}],
+    });
+    let mut url = job.text("webhook_url").unwrap_or_default().to_owned();
+    if let Some(thread) = &notice.thread
+        && let Value::Object(body) = &mut body
+        && let Ok(mut threaded) = Url::parse(&url)
+    {
+        body.insert(
+            "thread".to_owned(),
+            json!({"threadKey": thread.reference}),
+        );
+        threaded
+            .query_pairs_mut()
+            .append_pair("messageReplyOption", "REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD");
+        url = threaded.into();
+    }
+    Request::json("POST", url, &body)
+}
+
+fn escape_html(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+/// Text has no escapes; without its bracket `<users/all>` calls nobody.
+fn disarm(text: &str) -> String {
+    text.replace('<', "‹")
+}

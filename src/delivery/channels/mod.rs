@@ -1,0 +1,6 @@
+//! Notification channels: how people are told.
+
+pub mod google_chat;
+pub mod ntfy;
+pub mod slack;
+pub mod webhook;

@@ -1,0 +1,45 @@
+//! Webhook: a notification as JSON to any URL, signed by Standard Webhooks.
+
+use serde_json::json;
+
+use crate::delivery::provider::{Job, Provider, Request, Step, Turn};
+use crate::delivery::retry::{Verdict, judge_last};
+use crate::delivery::sign::{check_secret, sign};
+use crate::domain::forms::{Field, Form, Kind};
+
+/// The type `webhook` among channels.
+pub const PROVIDER: Provider = Provider {
+    form: Form {
+        name: "webhook",
+        fields: &[
+            Field::required("url", Kind::Url).secret(),
+            Field::optional("secret", Kind::Line(4096)).secret(),
+            Field::optional("headers", Kind::Headers).secret().template(),
+        ],
+        check: check_secret,
+    },
+    gives_ids: false,
+    clears: false,
+    step,
+};
+
+fn step(job: &Job, turns: &[Turn]) -> Step {
+    if !turns.is_empty() {
+        return Step::End(judge_last(turns));
+    }
+    let notice = job.notice;
+    let body = json!({
+        "title": notice.title(),
+        "body": notice.body(usize::MAX),
+        "thread": notice.thread_json(),
+        "event_type": notice.event_type(),
+    });
+    let url = job.text("url").unwrap_or_default();
+    let request = job.with_headers(Request::new("POST", url), "application/json", |_| {
+        body.to_string()
+    });
+    match sign(request, job.text("secret"), job.id, job.now) {
+        Ok(request) => Step::Send(request),
+        Err(problem) => Step::End(Verdict::failed(problem)),
+    }
+}

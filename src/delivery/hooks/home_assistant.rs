@@ -1,0 +1,57 @@
+//! Home Assistant: a webhook trigger.
+//! <https://www.home-assistant.io/docs/automation/trigger/#webhook-trigger>
+
+use serde_json::{Map, Value, json};
+
+use crate::delivery::provider::{Job, Provider, Request, Step, Turn, encode};
+use crate::delivery::retry::judge_last;
+use crate::domain::forms::{Field, Form, Kind, given};
+use crate::domain::limits::NAME_CHARS;
+
+/// The type `home_assistant`.
+pub const PROVIDER: Provider = Provider {
+    form: Form {
+        name: "home_assistant",
+        fields: &[
+            Field::optional("url", Kind::Url).secret().template(),
+            Field::optional("base_url", Kind::Url),
+            Field::optional("webhook_id", Kind::Line(NAME_CHARS)).secret(),
+            Field::optional("token", Kind::Line(4096)).secret(),
+            Field::optional("body", Kind::Any).template(),
+        ],
+        check: check_target,
+    },
+    gives_ids: false,
+    clears: false,
+    step,
+};
+
+fn check_target(entry: &Map<String, Value>) -> Result<(), (&'static str, &'static str)> {
+    let has = |name| given(entry, name).is_some();
+    if has("url") || (has("base_url") && has("webhook_id")) {
+        Ok(())
+    } else {
+        Err(("url", "is required, or base_url and webhook_id"))
+    }
+}
+
+/// Home Assistant answers 200 to any webhook id, known or not.
+fn step(job: &Job, turns: &[Turn]) -> Step {
+    if !turns.is_empty() {
+        return Step::End(judge_last(turns));
+    }
+    let url = match (job.text("url"), job.text("base_url"), job.text("webhook_id")) {
+        (None, Some(base), Some(id)) => {
+            format!("{}/api/webhook/{}", base.trim_end_matches('/'), encode(id))
+        }
+        _ => job.render_url("url"),
+    };
+    let default = json!({
+        "action": format!("mess_{}", job.notice.event()),
+        "intent": job.notice.variable("intent"),
+        "ref": job.notice.variable("ref"),
+        "priority": job.notice.variable("priority"),
+    });
+    let request = Request::new("POST", url).bearer(job.text("token"));
+    Step::Send(job.with_headers_and_body(request, &default))
+}

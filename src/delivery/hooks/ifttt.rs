@@ -1,0 +1,42 @@
+//! IFTTT: the Webhooks service. <https://ifttt.com/maker_webhooks>
+
+use serde_json::json;
+
+use crate::delivery::provider::{Job, Provider, Request, Step, Turn, encode};
+use crate::delivery::retry::judge_last;
+use crate::domain::forms::{Field, Form, Kind};
+use crate::domain::limits::NAME_CHARS;
+
+/// The type `ifttt`.
+pub const PROVIDER: Provider = Provider {
+    form: Form {
+        name: "ifttt",
+        fields: &[
+            Field::required("key", Kind::Line(4096)).secret(),
+            Field::optional("event", Kind::Line(NAME_CHARS)).template(),
+            Field::optional("value1", Kind::Text).template(),
+            Field::optional("value2", Kind::Text).template(),
+            Field::optional("value3", Kind::Text).template(),
+        ],
+        check: Form::ANY,
+    },
+    gives_ids: false,
+    clears: false,
+    step,
+};
+
+/// The answer is a sentence, also when no applet listens to the event.
+fn step(job: &Job, turns: &[Turn]) -> Step {
+    if !turns.is_empty() {
+        return Step::End(judge_last(turns));
+    }
+    let event = encode(&job.render("event", "mess_request"));
+    let key = encode(job.text("key").unwrap_or_default());
+    let body = json!({
+        "value1": job.render("value1", "{{intent}}"),
+        "value2": job.render("value2", "{{ref}}"),
+        "value3": job.render("value3", "{{priority}}"),
+    });
+    let url = format!("https://maker.ifttt.com/trigger/{event}/with/key/{key}");
+    Step::Send(Request::json("POST", url, &body))
+}

@@ -1,0 +1,9 @@
+//! Hooks: what other services are told, in words that the executor chose.
+
+pub mod google_tasks;
+pub mod home_assistant;
+pub mod ifttt;
+pub mod linear;
+pub mod todoist;
+pub mod webhook;
+pub mod zapier;

@@ -1,0 +1,39 @@
+//! Zapier: Webhooks by Zapier, "Catch Hook".
+//! <https://help.zapier.com/hc/en-us/articles/8496288690317>
+
+use serde_json::json;
+
+use crate::delivery::provider::{Job, Provider, Request, Step, Turn};
+use crate::delivery::retry::judge_last;
+use crate::domain::forms::{Field, Form, Kind};
+
+/// The type `zapier`.
+pub const PROVIDER: Provider = Provider {
+    form: Form {
+        name: "zapier",
+        fields: &[
+            Field::required("webhook_url", Kind::Url).secret(),
+            Field::optional("body", Kind::Any).template(),
+        ],
+        check: Form::ANY,
+    },
+    gives_ids: false,
+    clears: false,
+    step,
+};
+
+/// Zapier answers success also for a Zap that is off.
+fn step(job: &Job, turns: &[Turn]) -> Step {
+    if !turns.is_empty() {
+        return Step::End(judge_last(turns));
+    }
+    let default = json!({
+        "intent": job.notice.variable("intent"),
+        "ref": job.notice.variable("ref"),
+        "priority": job.notice.variable("priority"),
+        "status": job.notice.variable("status"),
+        "event": job.notice.event(),
+    });
+    let request = Request::new("POST", job.text("webhook_url").unwrap_or_default());
+    Step::Send(job.with_headers_and_body(request, &default))
+}

@@ -1,0 +1,245 @@
+//! A notice: what happened, in words for people and in variables for templates.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::domain::event::Fact;
+use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::status::{Phase, Priority, Status};
+use crate::domain::subscriptions::HookEvent;
+use crate::domain::thread::{Thread, ThreadState};
+
+/// What happened to a request in one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It was posted.
+    Created,
+    /// Its status changed, or another executor took it over.
+    Moved,
+    /// Someone wrote to it.
+    Written,
+    /// Nothing: an executor tries its channels.
+    Test,
+}
+
+/// The names, as people know them, of those that a notice speaks of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// Who did it.
+    pub actor: String,
+    /// Who holds the request, or ended it.
+    pub executor: String,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// Where.
+    pub exchange: ExchangeId,
+    /// What.
+    pub what: What,
+    /// The request as this left it; none in a test.
+    pub thread: Option<ThreadState>,
+    /// The status before.
+    pub old_status: Option<Status>,
+    /// Who did it.
+    pub actor: ExecutorId,
+    /// How people know them.
+    pub names: Names,
+    /// Where the request can be read.
+    pub link: Option<String>,
+}
+
+impl Notice {
+    /// What `batch_id` did to `thread`, if it is part of it.
+    pub fn of(
+        exchange: &ExchangeId,
+        thread: &Thread,
+        batch_id: Uuid,
+        names: Names,
+        public_url: Option<&str>,
+    ) -> Option<Self> {
+        let batch = thread.committed(batch_id)?;
+        let actor = batch.events.first()?.actor_id.clone();
+        let moved = batch.events.iter().any(|event| match &event.fact {
+            Fact::StatusChanged(change) => {
+                change.old_status != change.new_status || change.takeover
+            }
+            _ => false,
+        });
+        let what = match (&batch.before, moved) {
+            (None, _) => What::Created,
+            (Some(_), true) => What::Moved,
+            (Some(_), false) => What::Written,
+        };
+        let reference = &batch.after.reference;
+        let link = public_url
+            .map(|url| format!("{url}/api/v1/exchanges/{exchange}/requests/{reference}"));
+        Some(Self {
+            exchange: exchange.clone(),
+            what,
+            old_status: batch.before.map(|before| before.status),
+            thread: Some(batch.after),
+            actor,
+            names,
+            link,
+        })
+    }
+
+    /// A test that `actor` makes.
+    pub fn test(exchange: &ExchangeId, actor: ExecutorId, name: String) -> Self {
+        Self {
+            exchange: exchange.clone(),
+            what: What::Test,
+            thread: None,
+            old_status: None,
+            actor,
+            names: Names {
+                executor: name.clone(),
+                actor: name,
+            },
+            link: None,
+        }
+    }
+
+    /// The event whose hooks it triggers.
+    pub fn hook_event(&self) -> Option<HookEvent> {
+        match self.what {
+            What::Created => Some(HookEvent::Created),
+            What::Moved => match self.status()? {
+                Status::Claimed => Some(HookEvent::Claimed),
+                Status::InProgress => Some(HookEvent::Started),
+                Status::Completed => Some(HookEvent::Completed),
+                Status::Rejected => Some(HookEvent::Rejected),
+                Status::Cancelled => Some(HookEvent::Cancelled),
+                _ => None,
+            },
+            What::Written | What::Test => None,
+        }
+    }
+
+    /// What the log calls it.
+    pub fn event_type(&self) -> &'static str {
+        match self.what {
+            What::Created => "thread_created",
+            What::Moved => "status_changed",
+            What::Written => "message_added",
+            What::Test => "test",
+        }
+    }
+
+    /// A short name: the hook event's, or what else happened.
+    pub fn event(&self) -> &'static str {
+        match self.hook_event() {
+            Some(event) => event.as_str(),
+            None => self.event_type(),
+        }
+    }
+
+    /// The request's priority.
+    pub fn priority(&self) -> Priority {
+        self.thread
+            .as_ref()
+            .map_or(Priority::Normal, |thread| thread.priority)
+    }
+
+    fn status(&self) -> Option<Status> {
+        self.thread.as_ref().map(|thread| thread.status)
+    }
+
+    /// What happened, in a few words.
+    pub fn title(&self) -> String {
+        let actor = &self.names.actor;
+        match self.what {
+            What::Created => "New request".to_owned(),
+            What::Written => format!("Message from {actor}"),
+            What::Test => "Test notification".to_owned(),
+            What::Moved => match self.status().unwrap_or(Status::Pending) {
+                Status::Pending => format!("Released by {actor}, open again"),
+                Status::Claimed => format!("Claimed by {actor}"),
+                Status::InProgress => format!("Started by {actor}"),
+                Status::NeedsInput => format!("{actor} has a question"),
+                Status::NeedsConfirmation => format!("{actor} asks for confirmation"),
+                Status::Completed => format!("Completed by {actor}"),
+                Status::Partial => format!("Completed in part by {actor}"),
+                other => {
+                    let words = other.as_str().replace(['-', '_'], " ");
+                    let mut letters = words.chars();
+                    let first = letters.next().map(|c| c.to_ascii_uppercase());
+                    let words: String = first.into_iter().chain(letters).collect();
+                    match other.phase() {
+                        Phase::Terminal => format!("{words} by {actor}"),
+                        Phase::Open | Phase::Claimed | Phase::Working => {
+                            format!("{words}: {actor}")
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+    /// What the request asks for, or what the test is.
+    pub fn text(&self) -> String {
+        match &self.thread {
+            Some(thread) => thread.intent.clone(),
+            None => format!(
+                "This is how the exchange {} reaches {}.",
+                self.exchange, self.names.executor
+            ),
+        }
+    }
+
+    /// The request's name and priority in a line; empty in a test.
+    pub fn footer(&self) -> String {
+        match &self.thread {
+            Some(thread) => format!("{} · {}", thread.reference, thread.priority),
+            None => String::new(),
+        }
+    }
+
+    /// The text and the footer, with at most `most` bytes: the text is cut where it must be.
+    pub fn body(&self, most: usize) -> String {
+        let (mut text, footer) = (self.text(), self.footer());
+        let room = most.saturating_sub(footer.len()).saturating_sub(4);
+        if text.len() > room {
+            while text.len() > room {
+                text.pop();
+            }
+            text.push('…');
+        }
+        if footer.is_empty() {
+            text
+        } else {
+            format!("{text}\n{footer}")
+        }
+    }
+
+    /// The request as JSON; null in a test.
+    pub fn thread_json(&self) -> Value {
+        json!(self.thread)
+    }
+
+    /// The value of a template variable; empty when there is none.
+    pub fn variable(&self, name: &str) -> String {
+        let status = |status: Option<Status>| status.map_or(String::new(), |s| s.to_string());
+        match (name, &self.thread) {
+            ("event", _) => self.event().to_owned(),
+            ("actor_id", _) => self.actor.to_string(),
+            ("executor_name", _) => self.names.executor.clone(),
+            ("old_status", _) => status(self.old_status),
+            ("ref", Some(thread)) => thread.reference.to_string(),
+            ("intent", Some(thread)) => thread.intent.clone(),
+            ("status", Some(thread)) => status(Some(thread.status)),
+            ("priority", Some(thread)) => thread.priority.to_string(),
+            ("requestor_id", Some(thread)) => thread.requestor_id.to_string(),
+            ("executor_id", Some(thread)) => thread
+                .executor_id
+                .as_ref()
+                .map_or(String::new(), ToString::to_string),
+            ("created_at", Some(thread)) => thread.created_at.to_string(),
+            ("updated_at", Some(thread)) => thread.updated_at.to_string(),
+            _ => String::new(),
+        }
+    }
+}

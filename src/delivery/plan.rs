@@ -1,0 +1,300 @@
+//! Planning: which deliveries a notice owes to an executor, and when.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::notice::{Names, Notice, What};
+use super::provider::{Provider, uses_external_id};
+use super::{CHANNELS, HOOKS};
+use crate::domain::executor::{Executor, Wants, entry_id, is_enabled};
+use crate::domain::forms::{given, text};
+use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::quiet_hours::{QuietHours, Zones};
+use crate::domain::status::{Priority, Status};
+use crate::domain::subscriptions::{HookEvent, own};
+use crate::domain::thread::ThreadState;
+use crate::domain::time::Timestamp;
+
+/// Deliveries that are attempted together: as many as there may be connections at once.
+pub const CHUNK: usize = 6;
+
+/// Milliseconds after which a notification is sent only if what it says is still so.
+const FRESH: i64 = 60_000;
+
+/// Some deliveries of one batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// The exchange of the request.
+    pub exchange_id: ExchangeId,
+    /// The request.
+    #[serde(rename = "ref")]
+    pub reference: Ref,
+    /// The batch that they tell of.
+    pub batch_id: Uuid,
+    /// How people know those who took part.
+    pub names: Names,
+    /// The deliveries.
+    pub owed: Vec<Owed>,
+}
+
+/// A delivery that is owed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Owed {
+    /// To whom.
+    pub executor_id: ExecutorId,
+    /// By which of its channels or hooks.
+    #[serde(flatten)]
+    pub subscription: Subscription,
+    /// Not before this moment.
+    pub due_at: Timestamp,
+    /// How often it was attempted.
+    #[serde(default)]
+    pub attempts: u32,
+}
+
+/// A channel or hook, by its id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subscription {
+    /// A notification channel.
+    Channel(String),
+    /// A hook of the batch's event.
+    Hook(String),
+}
+
+/// What planning knows beside the notice.
+pub struct Moment<'a> {
+    /// The moment.
+    pub now: Timestamp,
+    /// The zone of executors that name none.
+    pub default_zone: &'a str,
+    /// The zones.
+    pub zones: &'a dyn Zones,
+}
+
+/// When a delivery may be made.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// At once.
+    Now,
+    /// At the end of the quiet hours.
+    At(Timestamp),
+    /// Not any more: what it would tell is over.
+    Never,
+}
+
+impl Subscription {
+    /// The id of the channel or hook.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Channel(id) | Self::Hook(id) => id,
+        }
+    }
+
+    /// The channel or hook in an executor's record, and its provider.
+    pub fn find<'a>(
+        &self,
+        executor: &'a Executor,
+        event: Option<HookEvent>,
+    ) -> Option<(&'a Map<String, Value>, &'static Provider)> {
+        let (list, providers) = match (self, event) {
+            (Self::Channel(_), _) => (executor.notifications.as_slice(), CHANNELS),
+            (Self::Hook(_), Some(event)) => (executor.hooks(event), HOOKS),
+            (Self::Hook(_), None) => return None,
+        };
+        let entry = list.iter().find(|entry| entry_id(entry) == self.id())?;
+        Some((entry.as_object()?, provider_of(entry, providers)?))
+    }
+}
+
+fn provider_of(entry: &Value, providers: &'static [Provider]) -> Option<&'static Provider> {
+    let name = entry.get("type")?.as_str()?;
+    providers.iter().find(|provider| provider.form.name == name)
+}
+
+/// Whether an executor may be owed anything, as far as a list of executors tells.
+pub fn is_concerned(id: &str, wants: &Wants, notice: &Notice) -> bool {
+    let by_channel = wants
+        .channels
+        .is_some_and(|least| notifies(id, least, notice));
+    let by_hook = notice
+        .hook_event()
+        .is_some_and(|event| wants.hooks.iter().any(|name| name == event.as_str()));
+    by_channel || by_hook
+}
+
+/// Whether who takes notice from priority `least` on is notified.
+fn notifies(id: &str, least: Priority, notice: &Notice) -> bool {
+    notice.actor.as_str() != id && notice.priority() >= least
+}
+
+/// The deliveries that `notice` owes to `executor`.
+pub fn plan(notice: &Notice, executor: &Executor, moment: &Moment) -> Vec<Owed> {
+    let mut owed = Vec::new();
+    let mut owe = |subscription, due_at| {
+        owed.push(Owed {
+            executor_id: executor.id.clone(),
+            subscription,
+            due_at,
+            attempts: 0,
+        });
+    };
+    if notifies(executor.id.as_str(), executor.min_priority(), notice) {
+        for entry in executor.notifications.iter().filter(|entry| is_enabled(entry)) {
+            if let Some(provider) = provider_of(entry, CHANNELS) {
+                let quiet_end = quiet_end(provider, notice, executor, moment);
+                let due_at = quiet_end.unwrap_or(moment.now);
+                owe(Subscription::Channel(entry_id(entry)), due_at);
+            }
+        }
+    }
+    if let Some(event) = notice.hook_event() {
+        for entry in executor.hooks(event).iter().filter(|entry| is_enabled(entry)) {
+            let known = provider_of(entry, HOOKS).is_some();
+            if known && (is_meant(notice, event, executor) || has_creator(executor, entry)) {
+                owe(Subscription::Hook(entry_id(entry)), moment.now);
+            }
+        }
+    }
+    owed
+}
+
+/// The end of the quiet hours that hold a notification back.
+fn quiet_end(
+    provider: &Provider,
+    notice: &Notice,
+    executor: &Executor,
+    moment: &Moment,
+) -> Option<Timestamp> {
+    // What clears a notification rings nobody.
+    let is_silent = provider.clears && is_bystander(notice, &executor.id);
+    if notice.priority() == Priority::Urgent || is_silent {
+        return None;
+    }
+    QuietHours::of(&executor.preferences, moment.default_zone)?
+        .end_after(moment.now, moment.zones)
+}
+
+/// Whether a notification that is due may go out, the request being in state `current`.
+pub fn readiness(
+    provider: &Provider,
+    notice: &Notice,
+    executor: &Executor,
+    current: &ThreadState,
+    moment: &Moment,
+) -> Readiness {
+    if let Some(told) = &notice.thread
+        && moment.now.since(told.updated_at) > FRESH
+        && !is_still_so(notice, told, current)
+    {
+        return Readiness::Never;
+    }
+    match quiet_end(provider, notice, executor, moment) {
+        Some(end) => Readiness::At(end),
+        None => Readiness::Now,
+    }
+}
+
+/// News of a status are over with the status, messages with the request.
+fn is_still_so(notice: &Notice, told: &ThreadState, current: &ThreadState) -> bool {
+    match notice.what {
+        What::Created | What::Moved => {
+            current.status == told.status && current.executor_id == told.executor_id
+        }
+        What::Written => !current.status.is_terminal() || told.status.is_terminal(),
+        What::Test => true,
+    }
+}
+
+/// Whether the request is in other hands: taken or over, and not this executor's in any way.
+pub fn is_bystander(notice: &Notice, executor: &ExecutorId) -> bool {
+    notice.thread.as_ref().is_some_and(|thread| {
+        thread.status != Status::Pending && !takes_part(thread, executor)
+    })
+}
+
+fn takes_part(thread: &ThreadState, executor: &ExecutorId) -> bool {
+    thread.executor_id.as_ref() == Some(executor) || thread.requestor_id == *executor
+}
+
+/// Whether an executor's hooks of `event` are triggered whatever came before.
+pub fn is_meant(notice: &Notice, event: HookEvent, executor: &Executor) -> bool {
+    match event {
+        HookEvent::Created | HookEvent::Claimed | HookEvent::Rejected | HookEvent::Cancelled => {
+            true
+        }
+        HookEvent::Started | HookEvent::Completed => notice
+            .thread
+            .as_ref()
+            .is_some_and(|thread| takes_part(thread, &executor.id)),
+    }
+}
+
+/// Whether a hook means what an earlier hook created, and cannot do without its id.
+pub fn needs_external_id(hook: &Map<String, Value>) -> bool {
+    let completes = text(hook, "action") == Some("complete");
+    let names_it = ["task_id", "issue_id"].iter().any(|name| given(hook, name).is_some());
+    (completes && !names_it) || hook.values().any(uses_external_id)
+}
+
+/// The hooks that may have created what `hook` is about: those on `created` that give ids, of
+/// the same type if it needs one, and of the same list if there are several.
+pub fn creators<'a>(executor: &'a Executor, hook: &Map<String, Value>) -> Vec<&'a Value> {
+    let needs = needs_external_id(hook);
+    let gives = |entry: &&Value| {
+        provider_of(entry, HOOKS).is_some_and(|provider| provider.gives_ids)
+            && entry.get("action").and_then(Value::as_str) != Some("complete")
+            && (!needs || entry.get("type") == hook.get("type"))
+    };
+    let found: Vec<&Value> = executor
+        .hooks(HookEvent::Created)
+        .iter()
+        .filter(gives)
+        .collect();
+    let of_same_list = |entry: &&Value| {
+        ["tasklist", "project_id", "team_id"]
+            .iter()
+            .all(|name| hook.get(*name).is_none_or(|list| entry.get(*name) == Some(list)))
+    };
+    if needs && found.iter().any(of_same_list) {
+        return found.into_iter().filter(of_same_list).collect();
+    }
+    found
+}
+
+fn has_creator(executor: &Executor, entry: &Value) -> bool {
+    entry
+        .as_object()
+        .is_some_and(|hook| !creators(executor, hook).is_empty())
+}
+
+/// Whether a hook was there when the request was posted, so that it was told of it.
+pub fn was_there(executor: &Executor, creator: &Value, thread: &ThreadState) -> bool {
+    let since = creator
+        .get(own::CREATED_AT)
+        .and_then(Value::as_str)
+        .and_then(Timestamp::parse)
+        .unwrap_or(executor.created_at);
+    since <= thread.created_at
+}
+
+/// The id of a delivery, the same whoever computes it and whenever: that of a random UUID's form.
+pub fn delivery_id(batch: Uuid, executor: &ExecutorId, subscription: &Subscription) -> Uuid {
+    derived_id(&[&batch.to_string(), executor.as_str(), subscription.id()])
+}
+
+/// An id that is derived from `parts`.
+pub fn derived_id(parts: &[&str]) -> Uuid {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+        hash.update([0]);
+    }
+    let mut bytes = [0; 16];
+    for (byte, hashed) in bytes.iter_mut().zip(hash.finalize()) {
+        *byte = hashed;
+    }
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}

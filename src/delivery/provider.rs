@@ -1,0 +1,329 @@
+//! What a provider is: a form, and a conversation in HTTP that makes one delivery.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::notice::Notice;
+use super::retry::Verdict;
+use crate::domain::forms::{Form, text};
+use crate::domain::template::{EXTERNAL_ID, render, variables};
+use crate::domain::time::Timestamp;
+
+/// A type of channel or hook.
+pub struct Provider {
+    /// What its configuration looks like.
+    pub form: Form,
+    /// What its creating hook may answer with an id that later hooks use.
+    pub gives_ids: bool,
+    /// Whether, instead of ringing those whom a request does not concern any more, it clears what
+    /// rang them before.
+    pub clears: bool,
+    /// The next step of a delivery, after these turns.
+    pub step: fn(&Job, &[Turn]) -> Step,
+}
+
+/// One delivery to make.
+pub struct Job<'a> {
+    /// The configuration of the channel or hook, its credentials opened.
+    pub config: &'a Map<String, Value>,
+    /// What happened.
+    pub notice: &'a Notice,
+    /// The delivery's id, the same on every attempt.
+    pub id: Uuid,
+    /// The moment of this attempt.
+    pub now: Timestamp,
+    /// Whether the recipient has no part in the request any more: someone else took it.
+    pub is_bystander: bool,
+    /// The id that an earlier hook of this executor got from its provider.
+    pub external_id: Option<&'a str>,
+    /// Access tokens.
+    pub tokens: &'a Tokens,
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq)]
+pub enum Step {
+    /// Send this, and ask again with its answer.
+    Send(Request),
+    /// The attempt is over.
+    End(Verdict),
+}
+
+/// A request to a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The method.
+    pub method: String,
+    /// The URL.
+    pub url: String,
+    /// Headers, beside those of every request.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Option<String>,
+}
+
+/// What was sent and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The request.
+    pub request: Request,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// What came back.
+pub type Answer = Result<Response, Unreachable>;
+
+/// A response of a provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// Its status.
+    pub status: u16,
+    /// Milliseconds after which to come back, if it says so.
+    pub retry_after: Option<i64>,
+    /// The beginning of its body.
+    pub body: String,
+}
+
+/// Why there is no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// There was none in time.
+    #[error("no answer within 10 s")]
+    Timeout,
+    /// The connection failed or broke.
+    #[error("the connection failed")]
+    Connection,
+    /// The URL may not be called.
+    #[error("the URL may not be called")]
+    Forbidden,
+    /// The runtime refuses to send it.
+    #[error("a header cannot be sent")]
+    Unsendable,
+    /// This invocation has sent as much as it may.
+    #[error("the exchange was busy")]
+    Busy,
+}
+
+impl Response {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// Whether it is a success.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+impl Request {
+    /// A request with a JSON body.
+    pub fn json(method: &str, url: impl Into<String>, body: &Value) -> Self {
+        Self::new(method, url)
+            .header("Content-Type", "application/json")
+            .body(body.to_string())
+    }
+
+    /// A request without a body.
+    pub fn new(method: &str, url: impl Into<String>) -> Self {
+        Self {
+            method: method.to_owned(),
+            url: url.into(),
+            headers: Vec::new(),
+            body: None,
+        }
+    }
+
+    /// The same with one more header; CR and LF cannot stand in its value.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let value = value.replace(['\r', '\n'], " ");
+        self.headers.push((name.to_owned(), value));
+        self
+    }
+
+    /// The same with a body.
+    #[must_use]
+    pub fn body(mut self, body: String) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    /// The same with a bearer token, if there is one.
+    #[must_use]
+    pub fn bearer(self, token: Option<&str>) -> Self {
+        match token {
+            Some(token) => self.header("Authorization", &format!("Bearer {token}")),
+            None => self,
+        }
+    }
+}
+
+impl Job<'_> {
+    /// A text of the configuration as it is.
+    pub fn text(&self, field: &str) -> Option<&str> {
+        text(self.config, field)
+    }
+
+    /// A text of the configuration with its variables replaced, or `default` in the same way.
+    pub fn render(&self, field: &str, default: &str) -> String {
+        self.render_text(self.text(field).unwrap_or(default))
+    }
+
+    /// A field of any JSON with the variables in its strings replaced.
+    pub fn render_json(&self, value: &Value) -> Value {
+        match value {
+            Value::String(template) => Value::String(self.render_text(template)),
+            Value::Array(items) => items.iter().map(|item| self.render_json(item)).collect(),
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(name, field)| (name.clone(), self.render_json(field)))
+                .collect(),
+            other => other.clone(),
+        }
+    }
+
+    /// A URL of the configuration, the values in it percent-encoded.
+    pub fn render_url(&self, field: &str) -> String {
+        self.render_escaped(self.text(field).unwrap_or_default(), encode)
+    }
+
+    fn render_text(&self, template: &str) -> String {
+        self.render_escaped(template, str::to_owned)
+    }
+
+    fn render_escaped(&self, template: &str, escape: impl Fn(&str) -> String) -> String {
+        render(template, |name| escape(&self.variable(name)))
+    }
+
+    fn variable(&self, name: &str) -> String {
+        if name == EXTERNAL_ID {
+            return self.external_id.unwrap_or_default().to_owned();
+        }
+        self.notice.variable(name)
+    }
+
+    /// `request` with the configuration's `headers` and a body: `body` is given the content type
+    /// that they name, or else `content_type`.
+    pub fn with_headers(
+        &self,
+        mut request: Request,
+        content_type: &str,
+        body: impl FnOnce(&str) -> String,
+    ) -> Request {
+        let mut content_type = content_type.to_owned();
+        let headers = self.config.get("headers").and_then(Value::as_object);
+        for (name, value) in headers.into_iter().flatten() {
+            let value = self.render_text(value.as_str().unwrap_or_default());
+            if name.eq_ignore_ascii_case("content-type") {
+                content_type = value;
+            } else {
+                request = request.header(name, &value);
+            }
+        }
+        if request.method == "GET" {
+            return request;
+        }
+        let body = body(&content_type);
+        request.header("Content-Type", &content_type).body(body)
+    }
+
+    /// `request` with the configuration's `headers` and its `body`, or else `default`.
+    ///
+    /// A body that is a string is sent as it is, the values in it escaped as its content type
+    /// wants it; any other body is sent as JSON.
+    pub fn with_headers_and_body(&self, request: Request, default: &Value) -> Request {
+        let given = self.config.get("body").filter(|body| !body.is_null());
+        let Some(Value::String(template)) = given else {
+            return self.with_headers(request, "application/json", |_| {
+                given.map_or_else(|| default.clone(), |body| self.render_json(body)).to_string()
+            });
+        };
+        self.with_headers(request, "text/plain; charset=utf-8", |content_type| {
+            let kind = content_type.to_ascii_lowercase();
+            if kind.contains("json") {
+                self.render_escaped(template, escape_json)
+            } else if kind.starts_with("application/x-www-form-urlencoded") {
+                self.render_escaped(template, encode)
+            } else {
+                self.render_text(template)
+            }
+        })
+    }
+}
+
+/// Whether any string of `value` uses the id that an earlier hook got.
+pub fn uses_external_id(value: &Value) -> bool {
+    match value {
+        Value::String(text) => variables(text).any(|name| name == EXTERNAL_ID),
+        Value::Array(items) => items.iter().any(uses_external_id),
+        Value::Object(fields) => fields.values().any(uses_external_id),
+        _ => false,
+    }
+}
+
+/// A text as a part of a URL: all but unreserved characters percent-encoded.
+pub fn encode(text: &str) -> String {
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    // A segment of dots alone would climb in the path.
+    match text {
+        "." => "%2E".to_owned(),
+        ".." => "%2E%2E".to_owned(),
+        _ => utf8_percent_encode(text, RESERVED).to_string(),
+    }
+}
+
+/// A text as the inside of a JSON string.
+fn escape_json(text: &str) -> String {
+    let quoted = Value::String(text.to_owned()).to_string();
+    let inside = quoted.strip_prefix('"').and_then(|q| q.strip_suffix('"'));
+    inside.unwrap_or_default().to_owned()
+}
+
+/// The first `most` characters of a text, the last of them an ellipsis where more were cut.
+pub fn shorten(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// Access tokens that this isolate was given, until they expire.
+#[derive(Default)]
+pub struct Tokens(RefCell<HashMap<String, (String, Timestamp)>>);
+
+/// Tokens that an isolate keeps; when there are more it begins anew.
+const KEPT_TOKENS: usize = 1_000;
+
+impl Tokens {
+    /// The token kept under `key`, if it is still good at `now`.
+    pub fn find(&self, key: &str, now: Timestamp) -> Option<String> {
+        let tokens = self.0.borrow();
+        let (token, until) = tokens.get(key)?;
+        (*until > now).then(|| token.clone())
+    }
+
+    /// Keeps a token until it expires.
+    pub fn keep(&self, key: &str, token: &str, until: Timestamp) {
+        let mut tokens = self.0.borrow_mut();
+        if tokens.len() >= KEPT_TOKENS {
+            tokens.clear();
+        }
+        tokens.insert(key.to_owned(), (token.to_owned(), until));
+    }
+
+    /// Forgets a token that was refused.
+    pub fn forget(&self, key: &str) {
+        self.0.borrow_mut().remove(key);
+    }
+}

@@ -1,0 +1,202 @@
+//! Where the exchange may send a request: public addresses over `http` and `https`.
+//!
+//! Whoever registers names URLs that this server then calls, so a URL must not lead into the
+//! network that the server stands in: its metadata service, its neighbours, itself. A name that
+//! resolves to such an address is the runtime's to refuse, which sees the answer of the DNS;
+//! here the text is checked, at registration and again before each request.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use url::{Host, Url};
+
+/// Names that lead to this machine or this network: RFC 6761, RFC 6762, RFC 8375 and the
+/// `.internal` that is reserved for private use.
+const PRIVATE_NAMES: [&str; 4] = ["localhost", "local", "internal", "home.arpa"];
+
+/// Reads a URL that is to be called, in the one spelling in which it will be.
+///
+/// # Errors
+///
+/// Why it may not be called, as the rest of a sentence that begins with what it is.
+pub fn parse_address(text: &str, allow_private: bool) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "must be an http or https URL")?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must be an http or https URL");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not contain a user name or password");
+    }
+    let private = match url.host() {
+        None => return Err("must name a host"),
+        Some(Host::Domain(name)) if !name.is_ascii() => {
+            return Err("must have its host name in ASCII (punycode)");
+        }
+        Some(Host::Domain(name)) => is_private_name(name),
+        Some(Host::Ipv4(address)) => is_private_v4(address),
+        Some(Host::Ipv6(address)) => is_private_v6(address),
+    };
+    if private && !allow_private {
+        return Err("must be a public address: private, loopback and link-local ones are not called");
+    }
+    Ok(url)
+}
+
+/// A name without a dot is looked up in the local network.
+fn is_private_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let under = |parent: &str| {
+        name.strip_suffix(parent)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    !name.contains('.') || PRIVATE_NAMES.iter().any(|parent| under(parent))
+}
+
+/// What the IANA registry of special-purpose IPv4 addresses does not call global, and multicast.
+fn is_private_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    match (a, b) {
+        (0 | 10 | 127, _) | (100, 64..=127) | (169, 254) | (172, 16..=31) | (192, 168) => true,
+        (192, 0) => c == 0 || c == 2,
+        (192, 88) => c == 99,
+        (198, 18..=19) => true,
+        (198, 51) => c == 100,
+        (203, 0) => c == 113,
+        (224.., _) => true,
+        _ => false,
+    }
+}
+
+/// What is outside 2000::/3 is not global unicast; inside it, documentation, protocol
+/// assignments, and the forms that carry an IPv4 address are looked at.
+fn is_private_v6(address: Ipv6Addr) -> bool {
+    let [a, b, c, d, _, _, g, h] = address.segments();
+    let embedded = |high: u16, low: u16| {
+        let ([w, x], [y, z]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_private_v4(Ipv4Addr::new(w, x, y, z))
+    };
+    match (a, b) {
+        // NAT64 carries the address it translates to.
+        (0x64, 0xff9b) if (c, d) == (0, 0) => embedded(g, h),
+        (0x2001, 0..=0x1ff | 0xdb8) | (0x3fff, 0..=0xfff) => true,
+        // 6to4 as well.
+        (0x2002, _) => embedded(b, c),
+        (0x2000..=0x3fff, _) => false,
+        _ => match address.to_ipv4() {
+            Some(inner) if a == 0 => is_private_v4(inner),
+            _ => true,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_addresses_are_called() {
+        for good in [
+            "https://hooks.slack.com/services/T0/B0/x",
+            "http://example.com:8080/a?b=c#d",
+            "https://8.8.8.8/",
+            "https://100.63.255.255/",
+            "https://172.32.0.1/",
+            "https://[2606:4700:4700::1111]/",
+            "https://[::ffff:8.8.8.8]/",
+            "https://[64:ff9b::8.8.8.8]/",
+            "https://localhost.example.com/",
+            "https://my-local.example/",
+            "https://internal-tools.example/",
+        ] {
+            assert!(parse_address(good, false).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn private_addresses_are_not_in_any_spelling() {
+        for bad in [
+            "http://127.0.0.1/",
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0x7f.0.0.1/",
+            "http://0177.0.0.1/",
+            "http://017700000001/",
+            "http://127.0.0.1./",
+            "http://%31%32%37.0.0.1/",
+            "http://127。0。0。1/",
+            "http://１２７.0.0.1/",
+            "http://0/",
+            "http://0.0.0.0/",
+            "http://10.1.2.3/",
+            "http://172.16.0.1/",
+            "http://172.31.255.255/",
+            "http://192.168.1.1/",
+            "http://169.254.169.254/latest/meta-data/",
+            "http://0xA9FEA9FE/",
+            "http://100.64.0.1/",
+            "http://100.127.255.255/",
+            "http://192.0.0.192/",
+            "http://198.18.0.1/",
+            "http://224.0.0.1/",
+            "http://255.255.255.255/",
+            "http://[::]/",
+            "http://[::1]/",
+            "http://[0:0:0:0:0:0:0:1]/",
+            "http://[::127.0.0.1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::ffff:7f00:1]/",
+            "http://[::ffff:a9fe:a9fe]/",
+            "http://[64:ff9b::10.0.0.1]/",
+            "http://[64:ff9b:1::1]/",
+            "http://[2002:7f00:1::]/",
+            "http://[2002:a00:1::1]/",
+            "http://[2001::1]/",
+            "http://[2001:db8::1]/",
+            "http://[fc00::1]/",
+            "http://[fd00:ec2::254]/",
+            "http://[fe80::1]/",
+            "http://[fec0::1]/",
+            "http://[ff02::1]/",
+            "http://localhost/",
+            "http://LOCALHOST:8080/",
+            "http://localhost./",
+            "http://a.localhost/",
+            "http://printer.local/",
+            "http://Printer.LOCAL./",
+            "http://metadata.google.internal/",
+            "http://nas.home.arpa/",
+            "http://router/",
+            "http://lo%63alhost/",
+        ] {
+            let refused = parse_address(bad, false);
+            assert!(refused.is_err(), "{bad}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_home_may_allow_them() {
+        for good in ["http://127.0.0.1:8123/", "http://homeassistant.local:8123/", "http://ha/"] {
+            assert!(parse_address(good, true).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn other_urls_are_refused_even_there() {
+        for bad in [
+            "",
+            "/relative",
+            "example.com",
+            "ftp://example.com/",
+            "file:///etc/passwd",
+            "javascript:alert(1)",
+            "data:text/plain,x",
+            "https://",
+            "https://user@example.com/",
+            "https://user:pass@example.com/",
+            "https://:pass@example.com/",
+            "https://exa mple.com/",
+        ] {
+            assert!(parse_address(bad, true).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! Deliveries as obligations: what a committed batch owes to executors, kept in `due/` until it
+//! is done.
+//!
+//! After the commit the executors are looked at, a page at a time; what they are owed is written
+//! to `due/` in chunks before any of it is sent. Then the writer attempts what it has time for,
+//! and the tick the rest, and again what failed. Every key is derived from the batch, so doing
+//! any of it twice writes nothing twice.
+
+use std::collections::BTreeSet;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::obligations::{Obligation, Subject, Verdict, WRITERS_TIME};
+use crate::app::App;
+use crate::delivery::attempt::attempt;
+use crate::delivery::notice::{Names, Notice};
+use crate::delivery::plan::{CHUNK, Chunk, Moment, Owed, derived_id, is_concerned, plan};
+use crate::delivery::record::{KEPT, Owner, sweep};
+use crate::domain::executor::{Executor, WANTS, Wants};
+use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::thread::Thread;
+use crate::domain::time::Timestamp;
+use crate::log::{describe, warn};
+use crate::storage::rows::list_summaries;
+use crate::storage::{Condition, List, Put, StoreError, layout};
+
+/// Executors that are looked at together: as many as R2 lists with their summaries.
+const PAGE: usize = 100;
+/// Pages that the writer of a batch looks at itself; a free invocation has 1,000 operations.
+const WRITERS_PAGES: usize = 3;
+/// Records that are read at once.
+const PARALLEL: usize = 6;
+/// Arranged deletions that an isolate remembers; when there are more it begins anew.
+const SWEEPS_KNOWN: usize = 10_000;
+const DAY: i64 = 24 * 3_600_000;
+
+/// A batch whose executors are being looked at.
+pub struct Announcement<'a> {
+    /// The thread that it is part of.
+    pub thread: &'a Thread,
+    /// The thread's exchange.
+    pub exchange: &'a ExchangeId,
+    /// The batch.
+    pub batch_id: Uuid,
+    /// When its obligation was written.
+    pub opened_at: Timestamp,
+}
+
+/// An obligation and the key under which it lies.
+pub type Kept = (String, Obligation);
+
+/// What came of looking at a page of executors.
+#[derive(Default)]
+pub struct Announced {
+    /// The chunks that are due at once and that nobody else has put.
+    pub chunks: Vec<Kept>,
+    /// The obligation to look at the next page, if there is one.
+    pub next: Option<Kept>,
+}
+
+/// Announces a batch right after its commit and attempts what it owes. False when that is left
+/// to the tick, and nothing has been sent.
+pub async fn announce(app: &App, announcement: &Announcement<'_>) -> (bool, Vec<Kept>) {
+    let mut announced = match look_at_page(app, announcement, None).await {
+        Ok(announced) => announced,
+        Err(error) => {
+            warn("a batch is left to the tick to announce", &error);
+            return (false, Vec::new());
+        }
+    };
+    let mut chunks = std::mem::take(&mut announced.chunks);
+    for _ in 1..WRITERS_PAGES {
+        let Some((key, obligation)) = announced.next.take() else {
+            break;
+        };
+        let Subject::Announcement { after, .. } = &obligation.subject else {
+            break;
+        };
+        let looked = look_at_page(app, announcement, Some(after)).await;
+        let done = async {
+            let page = looked?;
+            app.store.delete(&key).await?;
+            Ok::<_, StoreError>(page)
+        };
+        match done.await {
+            Ok(page) => announced = page,
+            Err(error) => {
+                warn("a page of executors is left to the tick", &error);
+                break;
+            }
+        }
+        chunks.append(&mut announced.chunks);
+    }
+    (true, chunks)
+}
+
+/// Looks at the executors after `after`, and puts what they are owed into `due/`.
+///
+/// 1. List them, and read the records of those who may be owed something.
+/// 2. Plan.
+/// 3. Put the chunks, then the obligation to look at the next page.
+///
+/// # Errors
+///
+/// The store's; then some of it may have been put.
+pub async fn look_at_page(
+    app: &App,
+    announcement: &Announcement<'_>,
+    after: Option<&str>,
+) -> Result<Announced, StoreError> {
+    let Announcement {
+        thread,
+        exchange,
+        batch_id,
+        opened_at,
+    } = *announcement;
+    let public_url = app.config.public_url.as_deref();
+    let names = Names::default();
+    let Some(mut notice) = Notice::of(exchange, thread, batch_id, names, public_url) else {
+        return Ok(Announced::default());
+    };
+    // 1.
+    let prefix = layout::executors(exchange);
+    let query = List {
+        prefix: &prefix,
+        after,
+        limit: PAGE,
+        summaries: true,
+    };
+    let store = app.store.as_ref();
+    let page = list_summaries(store, &app.isolate.summaries, query, summarize).await?;
+    let last = page.rows.last().map(|row| row.key.clone());
+    let concerned = page.rows.into_iter().filter_map(|row| {
+        let name = row.key.strip_prefix(&prefix)?.strip_suffix(".json")?;
+        let id = ExecutorId::parse(name, "executor").ok()?;
+        concerns(&id, row.summary.as_deref(), &notice).then_some((id, row.tag))
+    });
+    let records: Vec<_> = stream::iter(concerned)
+        .map(async |(id, tag)| app.executor(exchange, &id, tag.as_ref()).await)
+        .buffered(PARALLEL)
+        .try_collect()
+        .await?;
+    // 2.
+    let now = notice.thread.as_ref().map_or(opened_at, |t| t.updated_at);
+    let moment = Moment {
+        now,
+        default_zone: &app.config.default_timezone,
+        zones: app.zones.as_ref(),
+    };
+    let records = records.into_iter().flatten();
+    let owed: Vec<Owed> = records
+        .flat_map(|executor| plan(&notice, &executor, &moment))
+        .collect();
+    // 3.
+    let mut announced = Announced::default();
+    if !owed.is_empty() {
+        notice.names = names_of(app, &notice).await?;
+    }
+    for owed in chunks(owed) {
+        let due_at = owed.iter().map(|owed| owed.due_at).min().unwrap_or(now);
+        let first_due = opened_at.plus_millis(WRITERS_TIME);
+        let obligation = chunk(announcement, &notice, owed);
+        let key = layout::due(due_at.max(first_due), obligation.id);
+        let is_new = put_new(app, &key, &obligation).await?;
+        if is_new && due_at <= now {
+            announced.chunks.push((key, obligation));
+        }
+    }
+    if page.more && let Some(after) = last {
+        let obligation = Obligation {
+            id: derived_id(&[&batch_id.to_string(), &after]),
+            opened_at,
+            subject: Subject::Announcement {
+                batch_id,
+                exchange_id: exchange.clone(),
+                reference: thread.state.reference.clone(),
+                after,
+            },
+            failures: 0,
+            claim: None,
+        };
+        let key = obligation.first_key();
+        put_new(app, &key, &obligation).await?;
+        announced.next = Some((key, obligation));
+    }
+    Ok(announced)
+}
+
+/// Attempts chunks one after the other, as far as this invocation may.
+pub async fn attempt_all(app: &App, chunks: Vec<Kept>) {
+    for (key, mut obligation) in chunks {
+        let now = app.clock.now();
+        // Past the writer's time the tick may be at it.
+        let is_ours = now.since(obligation.opened_at) < super::WRITE_WINDOW;
+        if !is_ours || !app.outbound.may_begin(CHUNK) {
+            return;
+        }
+        let work = async {
+            let verdict = attempt_chunk(app, &mut obligation, now).await?;
+            obligation.finish(app, &key, verdict).await
+        };
+        if let Err(error) = work.await {
+            warn("deliveries are left to the tick", &error);
+        }
+    }
+}
+
+/// Attempts what is due of a chunk, and leaves in it what is still owed.
+///
+/// # Errors
+///
+/// The store's; nothing was sent.
+pub async fn attempt_chunk(
+    app: &App,
+    obligation: &mut Obligation,
+    now: Timestamp,
+) -> Result<Verdict, StoreError> {
+    let Subject::Deliveries(chunk) = &mut obligation.subject else {
+        return Ok(Verdict::Done);
+    };
+    arrange_sweeps(app, chunk, now).await?;
+    chunk.owed = attempt(app, chunk, now).await?;
+    obligation.failures = 0;
+    let next = chunk.owed.iter().map(|owed| owed.due_at).min();
+    Ok(next.map_or(Verdict::Done, Verdict::Again))
+}
+
+/// Deletes an executor's old attempts.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn sweep_attempts(
+    app: &App,
+    exchange: &ExchangeId,
+    executor: &ExecutorId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    sweep(app, Owner { exchange, executor }, now).await
+}
+
+/// Sees to it that the attempts of this day are deleted when they are old: an obligation for
+/// each executor and day, spread over a day so that they do not all come at midnight.
+async fn arrange_sweeps(app: &App, chunk: &Chunk, now: Timestamp) -> Result<(), StoreError> {
+    let day = now.millis().div_euclid(DAY);
+    let executors: BTreeSet<_> = chunk.owed.iter().map(|owed| &owed.executor_id).collect();
+    for executor in executors {
+        let exchange = &chunk.exchange_id;
+        let id = derived_id(&["sweep", exchange.as_str(), executor.as_str(), &day.to_string()]);
+        let known = id.to_string();
+        if app.isolate.swept.borrow().contains(&known) {
+            continue;
+        }
+        let spread = i64::from(id.as_fields().0).rem_euclid(DAY);
+        let obligation = Obligation {
+            id,
+            opened_at: now,
+            subject: Subject::Sweep {
+                exchange_id: exchange.clone(),
+                executor_id: executor.clone(),
+            },
+            failures: 0,
+            claim: None,
+        };
+        let day_is_over = Timestamp::from_millis(day.saturating_add(1).saturating_mul(DAY));
+        let due_at = day_is_over.plus_millis(KEPT.saturating_add(spread));
+        put_new(app, &layout::due(due_at, id), &obligation).await?;
+        let mut swept = app.isolate.swept.borrow_mut();
+        if swept.len() >= SWEEPS_KNOWN {
+            swept.clear();
+        }
+        swept.insert(known);
+    }
+    Ok(())
+}
+
+/// Puts an obligation unless it is there; says whether it was not.
+async fn put_new(app: &App, key: &str, obligation: &Obligation) -> Result<bool, StoreError> {
+    let body = obligation.to_json()?;
+    let put = app.store.put(key, body, None, Condition::Absent).await?;
+    Ok(put != Put::ConditionFailed)
+}
+
+/// What is due at one moment, in chunks.
+fn chunks(mut owed: Vec<Owed>) -> Vec<Vec<Owed>> {
+    owed.sort_by_key(|owed| owed.due_at);
+    owed.chunk_by(|a, b| a.due_at == b.due_at)
+        .flat_map(|same| same.chunks(CHUNK))
+        .map(<[Owed]>::to_vec)
+        .collect()
+}
+
+/// A chunk under an id that tells what is in it.
+fn chunk(announcement: &Announcement, notice: &Notice, owed: Vec<Owed>) -> Obligation {
+    let mut parts = vec![announcement.batch_id.to_string()];
+    for owed in &owed {
+        parts.push(owed.executor_id.to_string());
+        parts.push(owed.subscription.id().to_owned());
+    }
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    Obligation {
+        id: derived_id(&parts),
+        opened_at: announcement.opened_at,
+        subject: Subject::Deliveries(Chunk {
+            exchange_id: announcement.exchange.clone(),
+            reference: announcement.thread.state.reference.clone(),
+            batch_id: announcement.batch_id,
+            names: notice.names.clone(),
+            owed,
+        }),
+        failures: 0,
+        claim: None,
+    }
+}
+
+/// The names that people know; an id where there is no record.
+async fn names_of(app: &App, notice: &Notice) -> Result<Names, StoreError> {
+    let name = async |id: &ExecutorId| -> Result<String, StoreError> {
+        let executor = app.executor(&notice.exchange, id, None).await?;
+        let name = executor.map(|executor| executor.display_name.clone());
+        Ok(name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.to_string()))
+    };
+    let holder = notice.thread.as_ref().and_then(|t| t.executor_id.as_ref());
+    Ok(Names {
+        actor: name(&notice.actor).await?,
+        executor: match holder {
+            Some(id) => name(id).await?,
+            None => String::new(),
+        },
+    })
+}
+
+/// Whether an executor may be owed something: by its summary, or if that does not tell.
+fn concerns(id: &ExecutorId, summary: Option<&str>, notice: &Notice) -> bool {
+    let wants = summary
+        .and_then(|summary| serde_json::from_str::<Value>(summary).ok())
+        .and_then(|mut summary| serde_json::from_value(summary.get_mut(WANTS)?.take()).ok());
+    wants.is_none_or(|wants: Wants| is_concerned(id.as_str(), &wants, notice))
+}
+
+/// The summary of a record.
+pub fn summarize(body: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Executor>(body)
+        .map_err(|error| warn("an executor's record cannot be read", &describe(&error)))
+        .ok()
+        .map(|executor| executor.summary())
+}

@@ -1,0 +1,177 @@
+//! What an executor sees of itself: its profile, how its deliveries went, a test of its channels.
+
+use std::collections::HashMap;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use super::ServiceError;
+use crate::app::App;
+use crate::delivery::attempt::{converse, open, seal_owner};
+use crate::delivery::notice::Notice;
+use crate::delivery::plan::{CHUNK, Subscription};
+use crate::delivery::provider::Job;
+use crate::delivery::record::{
+    Attempt, Outcome, Owner, last_attempts, log_attempt, note_success, set_disabled,
+};
+use crate::delivery::retry::Verdict;
+use crate::delivery::FORMS;
+use crate::domain::executor::{Executor, entry_id, is_enabled};
+use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::profile::{self, mask_credentials};
+use crate::domain::sealed::Seal;
+use crate::domain::subscriptions::own;
+use crate::storage::cas::load;
+use crate::storage::layout;
+
+/// Attempts that are shown.
+const SHOWN: usize = 100;
+
+/// An executor's own profile: credentials masked, each channel and hook with its last outcome
+/// among the last [`SHOWN`] attempts.
+///
+/// # Errors
+///
+/// There is no such executor, or the store's.
+pub async fn profile(
+    app: &App,
+    exchange: &ExchangeId,
+    id: &ExecutorId,
+) -> Result<Value, ServiceError> {
+    let owner = Owner {
+        exchange,
+        executor: id,
+    };
+    let mut executor = read(app, owner).await?;
+    let seal = Seal {
+        keys: &app.config.secrets,
+        owner: &seal_owner(owner),
+    };
+    profile::open(&mut executor, FORMS, &seal);
+    let mut last: HashMap<String, Value> = HashMap::new();
+    for mut attempt in last_attempts(app, owner, SHOWN).await? {
+        let subscription = attempt["subscription"].take();
+        if let (Value::String(id), Value::Object(fields)) = (subscription, &mut attempt) {
+            fields.retain(|name, _| name != "subscription" && name != "type");
+            last.entry(id).or_insert(attempt);
+        }
+    }
+    let ids: Vec<_> = executor.entries_mut(FORMS).map(|(entry, _)| entry_id(entry)).collect();
+    mask_credentials(&mut executor, FORMS);
+    for ((entry, _), id) in executor.entries_mut(FORMS).zip(ids) {
+        if let Value::Object(entry) = entry {
+            entry.insert(own::ID.to_owned(), json!(id));
+            entry.insert(own::LAST.to_owned(), json!(last.get(&id)));
+        }
+    }
+    let mut shown = executor.public();
+    shown["notifications"] = json!(executor.notifications);
+    shown["hooks"] = json!(executor.hooks);
+    shown["preferences"] = json!(executor.preferences);
+    Ok(shown)
+}
+
+/// An executor's last attempts, newest first.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn deliveries(
+    app: &App,
+    exchange: &ExchangeId,
+    id: &ExecutorId,
+) -> Result<Vec<Value>, ServiceError> {
+    let owner = Owner {
+        exchange,
+        executor: id,
+    };
+    Ok(last_attempts(app, owner, SHOWN).await?)
+}
+
+/// Sends a test notification through every channel of an executor, disabled ones too, and tells
+/// what came of each; one that works is enabled again.
+///
+/// # Errors
+///
+/// There is no such executor, or the store's.
+pub async fn test(
+    app: &App,
+    exchange: &ExchangeId,
+    id: &ExecutorId,
+) -> Result<Vec<Value>, ServiceError> {
+    let owner = Owner {
+        exchange,
+        executor: id,
+    };
+    let executor = read(app, owner).await?;
+    let notice = Notice::test(exchange, id.clone(), executor.display_name.clone());
+    let mut results = Vec::new();
+    for channels in executor.notifications.chunks(CHUNK) {
+        let tests = channels.iter().map(|entry| try_channel(app, owner, &notice, &executor, entry));
+        results.extend(join_all(tests).await);
+    }
+    Ok(results)
+}
+
+async fn try_channel(
+    app: &App,
+    owner: Owner<'_>,
+    notice: &Notice,
+    executor: &Executor,
+    entry: &Value,
+) -> Value {
+    let id = entry_id(entry);
+    let kind = entry.get("type").and_then(Value::as_str).unwrap_or_default();
+    let found = Subscription::Channel(id.clone()).find(executor, None);
+    let delivery_id = app.clock.new_id();
+    let (verdict, status) = match found.map(|(config, provider)| (open(app, owner, config), provider)) {
+        None => (Verdict::failed("this server does not know the type"), None),
+        Some((Err(error), _)) => (Verdict::failed(error.to_string()), None),
+        Some((Ok(config), provider)) => {
+            let job = Job {
+                config: &config,
+                notice,
+                id: delivery_id,
+                now: app.clock.now(),
+                is_bystander: false,
+                external_id: None,
+                tokens: &app.isolate.tokens,
+            };
+            converse(&app.outbound, provider, &job).await
+        }
+    };
+    let (outcome, error) = match verdict {
+        Verdict::Delivered { .. } => (Outcome::Delivered, None),
+        Verdict::Retry { reason, .. } | Verdict::Failed { reason } | Verdict::Gone { reason } => {
+            (Outcome::Failed, Some(reason))
+        }
+    };
+    let now = app.clock.now();
+    let attempt = Attempt {
+        at: now,
+        delivery_id,
+        event: notice.event().to_owned(),
+        reference: None,
+        kind: kind.to_owned(),
+        subscription: id.clone(),
+        attempt: 1,
+        outcome,
+        status,
+        error: error.clone(),
+        next_attempt_at: None,
+    };
+    log_attempt(app, owner, &attempt).await;
+    if outcome == Outcome::Delivered {
+        note_success(app, owner, &id).await;
+        if !is_enabled(entry) {
+            set_disabled(app, owner, &id, None, now).await;
+        }
+    }
+    json!({"id": id, "type": kind, "outcome": outcome, "status": status, "error": error})
+}
+
+async fn read(app: &App, owner: Owner<'_>) -> Result<Executor, ServiceError> {
+    let key = layout::executor(owner.exchange, owner.executor);
+    let loaded = load::<Executor>(app.store.as_ref(), &key).await?;
+    Ok(loaded.ok_or(ServiceError::NoExecutor)?.document)
+}
