@@ -7,7 +7,8 @@
 //!    holds no event of a thread that the thread does not know;
 //! 3. a thread is in the index of all and in that of its status, once each, and nowhere else;
 //! 4. every executor that registered here has its key and its event, every key an executor;
-//! 5. nothing is owed for longer than an hour, and nothing is overdue.
+//! 5. nothing is owed for longer than its kind may be, nothing is overdue, and attempts at
+//!    deliveries are deleted after a week.
 //!
 //! While the server is at work some of it is not so for moments: let it come to rest first.
 
@@ -17,6 +18,8 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::delivery::plan::Chunk;
+use crate::delivery::record::{Attempt, External, KEPT};
 use crate::domain::event::Event;
 use crate::domain::executor::Executor;
 use crate::domain::ids::{ExchangeId, Ref};
@@ -29,6 +32,13 @@ use crate::storage::{List, ObjectStore, StoreError, layout};
 
 /// Milliseconds by which an obligation may be overdue: the tick comes once a minute.
 const TICK_LATE: i64 = 150_000;
+
+/// Milliseconds by which the deletion of old attempts may come later than a week: they are
+/// deleted by the day, and the deletions are spread over another.
+const SWEEP_LATE: i64 = 50 * 3_600_000;
+/// Milliseconds in which a delivery is made or given up: all its attempts, each of which quiet
+/// hours may put off.
+const DELIVERED_WITHIN: i64 = 10 * 24 * 3_600_000;
 
 /// What the auditor found.
 #[derive(Debug, Default, Serialize)]
@@ -121,6 +131,9 @@ fn sort_in(
         }
         let exchange = match &obligation.subject {
             Subject::Thread { exchange_id, .. }
+            | Subject::Announcement { exchange_id, .. }
+            | Subject::Deliveries(Chunk { exchange_id, .. })
+            | Subject::Sweep { exchange_id, .. }
             | Subject::Registration { exchange_id, .. }
             | Subject::Derivation { exchange_id } => exchange_id.as_str().to_owned(),
         };
@@ -170,6 +183,19 @@ fn sort_in(
             objects.derived = serde_json::from_str(text).ok();
         }
         "derived" => {}
+        "attempts" => match serde_json::from_str::<Attempt>(text) {
+            Ok(attempt) if now.since(attempt.at) > KEPT.saturating_add(SWEEP_LATE) => {
+                unreadable("deleted: it is older than a week");
+            }
+            Ok(_) => {}
+            Err(error) => unreadable(&format!("an attempt: {error}")),
+        },
+        "external" => {
+            if serde_json::from_str::<External>(text).is_err() {
+                unreadable("an external id");
+            }
+        }
+        "streaks" => {}
         _ => unreadable("of the layout"),
     }
 }
@@ -349,13 +375,18 @@ fn check_executors(
 /// 5.
 fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timestamp) {
     for obligation in &objects.obligations {
-        let takes_over = matches!(obligation.subject, Subject::Derivation { .. });
+        let lifetime = match obligation.subject {
+            Subject::Derivation { .. } => continue,
+            Subject::Sweep { .. } => KEPT.saturating_add(SWEEP_LATE),
+            Subject::Deliveries(_) => DELIVERED_WITHIN,
+            Subject::Thread { .. }
+            | Subject::Announcement { .. }
+            | Subject::Registration { .. } => LAST_LOOK,
+        };
         let age = now.since(obligation.opened_at);
-        if age > LAST_LOOK.saturating_add(TICK_LATE) && !takes_over {
-            problems.push(format!(
-                "the obligation {} is older than an hour",
-                obligation.id
-            ));
+        if age > lifetime.saturating_add(TICK_LATE) {
+            let id = obligation.id;
+            problems.push(format!("the obligation {id} is older than it may get"));
         }
     }
 }

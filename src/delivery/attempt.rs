@@ -20,7 +20,7 @@ use super::send::Outbound;
 use crate::app::App;
 use crate::domain::executor::{Executor, entry_id, is_enabled};
 use crate::domain::sealed::{Seal, SealError};
-use crate::domain::subscriptions::form_of;
+use crate::domain::subscriptions::{HookEvent, form_of};
 use crate::domain::thread::{Thread, ThreadState};
 use crate::domain::time::Timestamp;
 use crate::log::warn;
@@ -176,7 +176,7 @@ impl Delivery<'_> {
             let owner = self.owner();
             match find_external(self.app, owner, &thread.reference, &id).await? {
                 Some(External::ExternalId(id)) => return Ok(Known::Id(Some(id))),
-                Some(External::Failed(_)) => {}
+                Some(External::Never(_)) => {}
                 None => waits |= is_enabled(creator) && was_there(executor, creator, thread),
             }
         }
@@ -239,17 +239,19 @@ impl Delivery<'_> {
             }
             _ => None,
         };
-        let external = match &verdict {
-            Verdict::Delivered { external_id } => external_id.clone().map(External::ExternalId),
-            Verdict::Retry { .. } if next.is_some() => None,
-            _ => Some(External::Failed(true)),
-        };
-        if let (Subscription::Hook(hook), true, Some(external), Some(thread)) = (
+        // What comes of a creating hook, for those that use its id: they wait until they know.
+        if let (Subscription::Hook(hook), Some(HookEvent::Created), None, Some(thread)) = (
             &self.owed.subscription,
-            provider.gives_ids && self.notice.hook_event().is_some(),
-            external,
+            self.notice.hook_event().filter(|_| provider.gives_ids),
+            next,
             &self.notice.thread,
         ) {
+            let external = match &verdict {
+                Verdict::Delivered {
+                    external_id: Some(id),
+                } => External::ExternalId(id.clone()),
+                _ => External::Never(true),
+            };
             let (exchange, executor) = (owner.exchange, owner.executor);
             let key = layout::external(exchange, &thread.reference, executor, hook);
             remember_external(app, &key, &external).await;

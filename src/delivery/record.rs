@@ -79,8 +79,8 @@ pub struct Attempt {
 pub enum External {
     /// The provider's id.
     ExternalId(String),
-    /// The hook failed for good.
-    Failed(bool),
+    /// There will be none: the hook failed for good, or its provider gave no id.
+    Never(bool),
 }
 
 /// Since when nothing but failures came of a channel or hook.

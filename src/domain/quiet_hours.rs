@@ -122,7 +122,7 @@ pub fn parse_time_of_day(text: &str) -> Option<i64> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use chrono::{Offset as _, TimeZone as _};
     use chrono_tz::{TZ_VARIANTS, Tz};
     use proptest::prelude::*;

@@ -143,9 +143,8 @@ pub async fn look_at_page(
         .try_collect()
         .await?;
     // 2.
-    let now = notice.thread.as_ref().map_or(opened_at, |t| t.updated_at);
     let moment = Moment {
-        now,
+        now: opened_at,
         default_zone: &app.config.default_timezone,
         zones: app.zones.as_ref(),
     };
@@ -159,12 +158,12 @@ pub async fn look_at_page(
         notice.names = names_of(app, &notice).await?;
     }
     for owed in chunks(owed) {
-        let due_at = owed.iter().map(|owed| owed.due_at).min().unwrap_or(now);
+        let due_at = owed.iter().map(|owed| owed.due_at).min().unwrap_or(opened_at);
         let first_due = opened_at.plus_millis(WRITERS_TIME);
         let obligation = chunk(announcement, &notice, owed);
         let key = layout::due(due_at.max(first_due), obligation.id);
         let is_new = put_new(app, &key, &obligation).await?;
-        if is_new && due_at <= now {
+        if is_new && due_at <= opened_at {
             announced.chunks.push((key, obligation));
         }
     }

@@ -262,7 +262,7 @@ async fn suffer(effect: Effect, verb: Verb, key: &str) -> Result<(), StoreError>
 }
 
 /// Lets every other task have a turn, as a real operation would.
-async fn give_way() {
+pub async fn give_way() {
     let mut waited = false;
     std::future::poll_fn(|context| {
         if waited {

@@ -86,11 +86,11 @@ fn list_page(world: &mut World, limit: usize) -> Listed {
 fn the_budgets_hold_at_10_and_at_2000_threads() {
     let expected = vec![
         ("get", (1, 0, 0, 0)),
-        // After the answer: the thread read again, the obligation deleted.
-        ("create", (1, 5, 1, 0)),
-        // Before the answer 1 get, 5 puts, 1 delete; after it 1 get, 2 deletes.
-        ("claim", (2, 5, 3, 0)),
-        ("message", (2, 5, 3, 0)),
+        // After the answer: the thread read again, the obligation deleted, the executors listed.
+        ("create", (1, 5, 1, 1)),
+        // After the answer as well: 1 get, 2 deletes, 1 list.
+        ("claim", (2, 5, 3, 1)),
+        ("message", (2, 5, 3, 1)),
         ("repeated claim", (1, 1, 1, 0)),
         ("refused", (1, 1, 1, 0)),
         ("register a taken id", (1, 1, 1, 0)),
@@ -102,6 +102,28 @@ fn the_budgets_hold_at_10_and_at_2000_threads() {
         let mut world = World::new();
         assert_eq!(costs(&mut world, threads), expected, "{threads} threads");
     }
+}
+
+#[test]
+fn until_the_answer_it_does_not_matter_who_wants_to_be_told() {
+    let mut world = World::new();
+    for name in ["agent", "phone"] {
+        let channel = json!({"type": "ntfy", "topic": name});
+        let hook = json!({"type": "ifttt", "key": name});
+        let hooks = json!({"on_request_created": [hook], "on_request_claimed": [hook]});
+        world.join(name, json!({"notifications": [channel], "hooks": hooks}));
+    }
+    cost(&world);
+    let work = creation(world.invoke(), "agent");
+    let created = world.pool.run_until(work).unwrap();
+    assert_eq!(cost(&world), (0, 5, 0, 0));
+    world.go_on();
+    cost(&world);
+    let work = change_of(world.invoke(), &created.reference, "phone", set(Status::Claimed));
+    world.pool.run_until(work).unwrap();
+    assert_eq!(cost(&world), (1, 5, 1, 0));
+    world.go_on();
+    assert_eq!(world.sent().len(), 6, "all are told all the same");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod crashes;
+mod deliveries;
 mod lists;
 mod other_servers;
 mod races;
@@ -18,18 +19,22 @@ use futures::task::LocalSpawnExt as _;
 use serde_json::{Value, json};
 
 use super::create::create;
+use super::executors::parse_profile;
 use super::list::{Filter, list};
 use super::register::register;
 use super::tick::tick;
-use super::update::{Request, update};
-use super::{ServiceError, threads};
+use super::update::{self, update};
+use super::{ServiceError, owner, threads};
 use crate::app::{App, Isolate};
 use crate::audit::audit;
 use crate::background::Background;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::executor::Profile;
+use crate::delivery::provider::{Answer, Request, Response, Unreachable};
+use crate::delivery::send::{Outbound, Transport};
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::profile::Profile;
+use crate::domain::quiet_hours::tests::Iana;
 use crate::domain::request::NewRequest;
 use crate::domain::status::Status;
 use crate::domain::text::Fields;
@@ -37,7 +42,7 @@ use crate::domain::thread::{Thread, ThreadState};
 use crate::domain::time::Timestamp;
 use crate::domain::transition::Update;
 use crate::storage::ObjectStore;
-use crate::storage::memory::{Memory, Moment, Mortal};
+use crate::storage::memory::{Memory, Moment, Mortal, give_way};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -73,11 +78,39 @@ impl Clock for TestClock {
     }
 }
 
+/// What the outside does with a request.
+type Reaction = Box<dyn Fn(&Request) -> Answer>;
+
+/// The outside: notes what is sent to it and reacts as a test says, by default with 200. Who
+/// never answers lets the clock run to the time-out, for all that are waiting at once.
+struct Outside {
+    clock: Rc<TestClock>,
+    sent: RefCell<Vec<(Timestamp, Request)>>,
+    reaction: RefCell<Reaction>,
+}
+
+#[async_trait(?Send)]
+impl Transport for Outside {
+    async fn send(&self, request: &Request) -> Answer {
+        let started = self.clock.now();
+        self.sent.borrow_mut().push((started, request.clone()));
+        let answer = (self.reaction.borrow())(request);
+        // Others go on meanwhile.
+        give_way().await;
+        if answer == Err(Unreachable::Timeout) {
+            let over = started.plus_millis(10 * SECOND).millis();
+            self.clock.now.set(self.clock.now.get().max(over));
+        }
+        answer
+    }
+}
+
 /// An exchange with its bucket, and the tasks that are running in it.
 struct World {
     store: Memory,
     clock: Rc<TestClock>,
     pool: LocalPool,
+    outside: Rc<Outside>,
     app: Rc<App>,
 }
 
@@ -114,24 +147,50 @@ impl World {
             seed: Cell::new(0x9e37_79b9_7f4a_7c15),
         });
         let pool = LocalPool::new();
-        let app = isolate(&store, &clock, pool.spawner());
+        let outside = Rc::new(Outside {
+            clock: clock.clone(),
+            sent: RefCell::default(),
+            reaction: RefCell::new(Box::new(|_| answered(200, "{}"))),
+        });
+        let app = isolate_over(Rc::new(store.clone()), &outside, pool.spawner());
         Self {
             store,
             clock,
             pool,
+            outside,
             app,
         }
     }
 
+    /// What the outside does from now on.
+    fn react(&self, reaction: impl Fn(&Request) -> Answer + 'static) {
+        *self.outside.reaction.borrow_mut() = Box::new(reaction);
+    }
+
+    /// What was sent since the last call.
+    fn sent(&self) -> Vec<(Timestamp, Request)> {
+        self.outside.sent.take()
+    }
+
     /// Forgets everything that an isolate remembers.
     fn restart(&mut self) {
-        self.app = isolate(&self.store, &self.clock, self.pool.spawner());
+        let store = Rc::new(self.store.clone());
+        self.app = isolate_over(store, &self.outside, self.pool.spawner());
+    }
+
+    /// A new invocation: what an isolate remembers stays.
+    fn invoke(&mut self) -> Rc<App> {
+        let fresh = isolate_over(self.app.store.clone(), &self.outside, self.pool.spawner());
+        let mut app = Rc::into_inner(fresh).unwrap();
+        app.isolate = self.app.isolate.clone();
+        self.app = Rc::new(app);
+        self.app.clone()
     }
 
     /// An isolate that dies at its `nth` operation.
     fn mortal(&self, nth: usize, moment: Moment) -> (Rc<App>, Rc<Mortal>) {
         let store = Rc::new(Mortal::new(&self.store, nth, moment));
-        let app = isolate_over(store.clone(), &self.clock, self.pool.spawner());
+        let app = isolate_over(store.clone(), &self.outside, self.pool.spawner());
         (app, store)
     }
 
@@ -164,7 +223,7 @@ impl World {
     /// Moves time by `millis` and runs the tick, as the cron would have by then.
     fn tick_after(&mut self, millis: i64) {
         self.pass(millis);
-        let (app, now) = (self.app.clone(), self.now());
+        let (app, now) = (self.invoke(), self.now());
         self.run(async move { tick(&app, now).await }).unwrap();
     }
 
@@ -187,7 +246,29 @@ impl World {
     fn assert_settles(&mut self, context: &str) {
         self.run_ticks();
         self.assert_sound(context);
-        assert_eq!(self.store.keys("due/"), Vec::<String>::new(), "{context}");
+        assert_eq!(self.owed(), Vec::<String>::new(), "{context}");
+    }
+
+    /// The obligations that are open, but for the deletions of old attempts.
+    fn owed(&self) -> Vec<String> {
+        let mut keys = self.store.keys("due/");
+        keys.retain(|key| !self.store.text(key).contains(r#""kind":"sweep""#));
+        keys
+    }
+
+    /// Registers an executor with a profile.
+    fn join(&mut self, executor: &str, fields: Value) {
+        let (app, executor) = (self.invoke(), id(executor));
+        let profile = profile(&app, fields);
+        self.run(async move { register(&app, home(), executor, profile).await })
+            .unwrap();
+    }
+
+    /// An executor's last attempts, newest first.
+    fn attempts(&mut self, executor: &str) -> Vec<Value> {
+        let (app, executor) = (self.invoke(), id(executor));
+        self.run(async move { owner::deliveries(&app, &home(), &executor).await })
+            .unwrap()
     }
 
     fn register(&mut self, executor: &str) -> Result<(), ServiceError> {
@@ -196,8 +277,20 @@ impl World {
     }
 
     fn create(&mut self, requestor: &str) -> Result<ThreadState, ServiceError> {
-        let work = creation(self.app.clone(), requestor);
+        let work = creation(self.invoke(), requestor);
         self.run(work)
+    }
+
+    /// Posts a request with more than an intent, which is accepted.
+    fn ask(&mut self, requestor: &str, more: Value) -> Ref {
+        let mut fields = json!({"intent": "Check front door"});
+        if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
+            fields.extend(more);
+        }
+        let request = NewRequest::parse(Fields::of("", fields).unwrap()).unwrap();
+        let (app, requestor) = (self.invoke(), id(requestor));
+        let work = async move { create(&app, home(), requestor, request).await };
+        self.run(work).unwrap().reference
     }
 
     fn update(
@@ -206,7 +299,7 @@ impl World {
         actor: &str,
         change: Update,
     ) -> Result<ThreadState, ServiceError> {
-        let work = change_of(self.app.clone(), reference, actor, change);
+        let work = change_of(self.invoke(), reference, actor, change);
         self.run(work)
     }
 
@@ -262,15 +355,10 @@ impl World {
     }
 }
 
-/// A fresh isolate over the same bucket.
-fn isolate(store: &Memory, clock: &Rc<TestClock>, spawner: LocalSpawner) -> Rc<App> {
-    isolate_over(Rc::new(store.clone()), clock, spawner)
-}
-
 /// A fresh isolate with its own view of the bucket.
 fn isolate_over(
     store: Rc<dyn ObjectStore>,
-    clock: &Rc<TestClock>,
+    outside: &Rc<Outside>,
     spawner: LocalSpawner,
 ) -> Rc<App> {
     let spawner = RefCell::new(spawner);
@@ -279,16 +367,33 @@ fn isolate_over(
     });
     Rc::new(App {
         store,
-        clock: clock.clone(),
-        config: Rc::new(Config::read(|_| None).unwrap()),
+        clock: outside.clock.clone(),
+        config: Rc::new(Config::read(|_| None, &Iana).unwrap()),
         isolate: Rc::new(Isolate::default()),
         background,
+        outbound: Outbound::new(outside.clone(), outside.clock.clone(), false),
+        zones: Rc::new(Iana),
+        executors: RefCell::default(),
+    })
+}
+
+/// A response with this status and body.
+fn answered(status: u16, body: &str) -> Answer {
+    Ok(Response {
+        status,
+        retry_after: None,
+        body: body.to_owned(),
     })
 }
 
 async fn registration(app: Rc<App>, executor: &str) -> Result<(), ServiceError> {
     register(&app, home(), id(executor), Profile::default()).await?;
     Ok(())
+}
+
+/// A profile as a client gives it.
+fn profile(app: &App, value: Value) -> Profile {
+    parse_profile(app, &mut Fields::of("", value).unwrap()).unwrap()
 }
 
 async fn creation(app: Rc<App>, requestor: &str) -> Result<ThreadState, ServiceError> {
@@ -308,7 +413,7 @@ fn change_of(
     actor: &str,
     change: Update,
 ) -> impl Future<Output = Result<ThreadState, ServiceError>> + use<> {
-    let request = Request {
+    let request = update::Request {
         exchange: home(),
         reference: reference.clone(),
         actor: id(actor),
