@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { Miniflare } from "miniflare";
+import { Outside } from "./outside.js";
 
 /** Where the build lies, and the date of the runtime's behaviour as in wrangler.toml. */
 export const BUILD = new URL("../../build/", import.meta.url);
@@ -14,7 +15,7 @@ const BUCKET = "MESS_BUCKET";
 export const MINUTE = 60_000;
 export const HOUR = 60 * MINUTE;
 
-async function worker(name, folder, vars) {
+async function worker(name, folder, vars, outside) {
   const contents = {
     "index.js": {
       type: "esm",
@@ -37,22 +38,23 @@ async function worker(name, folder, vars) {
       env,
       triggers: [{ type: "scheduled", schedule: "* * * * *" }],
     },
+    dev: { outboundService: outside.service },
   };
 }
 
 /**
  * A running exchange. `vars` are its settings, `state` the folder of its bucket (in memory
- * when there is none).
+ * when there is none), `outside` what its requests to others reach.
  */
-export async function startExchange({ vars = {}, state } = {}) {
+export async function startExchange({ vars = {}, state, outside = new Outside() } = {}) {
   const logs = [];
   const miniflare = new Miniflare({
     resourcePersistencePath: state,
     unsafeTriggerHandlers: true,
     handleStructuredLogs: (line) => logs.push(line),
     workers: [
-      await worker("exchange", BUILD, vars),
-      await worker("inspect", new URL("inspect/", BUILD), vars),
+      await worker("exchange", BUILD, vars, outside),
+      await worker("inspect", new URL("inspect/", BUILD), vars, outside),
     ],
   });
   const url = await miniflare.ready;
@@ -115,11 +117,15 @@ class Exchange {
     assert.fail(`${what} did not come to be`);
   }
 
+  /** The open obligations, but for the deletion of old attempts. */
+  async owed() {
+    const all = [...(await this.objects("due/")).values()].map((text) => JSON.parse(text));
+    return all.filter((obligation) => obligation.kind !== "sweep");
+  }
+
   /** Waits until no obligation is open. */
   async rest() {
-    const bucket = await this.bucket();
-    const isAtRest = async () => (await bucket.list({ prefix: "due/" })).objects.length === 0;
-    await this.eventually(isAtRest, "rest");
+    await this.eventually(async () => (await this.owed()).length === 0, "rest");
   }
 
   /** Fails if the auditor finds anything, as of `at`. */
