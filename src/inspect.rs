@@ -6,6 +6,7 @@
 //! | `/conformance` | each clause of the storage contract with what it found, on the R2 binding |
 //! | `/conformance?broken` | the same on a bucket that ignores conditions: it must not pass |
 //! | `/audit?now={ms}` | the auditor's report |
+//! | `/offset?zone={name}&at={ms},{ms},…` | how far the zone is ahead of UTC at each moment, in ms |
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -43,6 +44,15 @@ pub async fn handle(
             let now = now.map_or_else(|| app.clock.now(), Timestamp::from_millis);
             let report = audit(store, now).await.map_err(|error| failed(&error))?;
             Response::from_json(&report)
+        }
+        "/offset" => {
+            let value = |name: &str| {
+                let found = url.query_pairs().find(|(given, _)| given == name);
+                found.map_or(String::new(), |(_, value)| value.into_owned())
+            };
+            let (zone, at) = (value("zone"), value("at"));
+            let offset = |at: &str| app.zones.offset(&zone, Timestamp::from_millis(at.parse().ok()?));
+            Response::from_json(&at.split(',').map(offset).collect::<Vec<_>>())
         }
         _ => Response::error("There is nothing at this path.", 404),
     }

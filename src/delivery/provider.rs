@@ -101,6 +101,9 @@ pub enum Unreachable {
     /// The URL may not be called.
     #[error("the URL may not be called")]
     Forbidden,
+    /// The URL, with what was put into it, is longer than any server takes.
+    #[error("the URL is too long to be sent")]
+    TooLong,
     /// The runtime refuses to send it.
     #[error("a header cannot be sent")]
     Unsendable,

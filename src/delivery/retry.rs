@@ -103,7 +103,9 @@ impl Verdict {
 pub fn judge(answer: &Answer) -> Verdict {
     let response = match answer {
         Ok(response) => response,
-        Err(error @ (Unreachable::Forbidden | Unreachable::Unsendable)) => {
+        Err(
+            error @ (Unreachable::Forbidden | Unreachable::TooLong | Unreachable::Unsendable),
+        ) => {
             return Verdict::failed(error.to_string());
         }
         Err(error) => return Verdict::retry(error.to_string()),

@@ -17,6 +17,8 @@ use crate::domain::time::Timestamp;
 const TIMEOUT: u32 = 10_000;
 /// Bytes of an answer that are read; ids and error words stand at the beginning.
 const ANSWER_BYTES: usize = 64 * 1024;
+/// Bytes of a URL that Workers send.
+const LONGEST_URL: usize = 16_000;
 /// Requests that one invocation may send: Cloudflare's free plan allows 50.
 const MOST_REQUESTS: usize = 48;
 /// Milliseconds into an invocation after which no chunk is begun. What a request leaves behind
@@ -68,6 +70,9 @@ impl Outbound {
     pub async fn send(&self, request: &Request) -> Answer {
         let url = parse_address(&request.url, self.allow_private)
             .map_err(|_| Unreachable::Forbidden)?;
+        if url.as_str().len() > LONGEST_URL {
+            return Err(Unreachable::TooLong);
+        }
         let Some(left) = self.left.get().checked_sub(1) else {
             return Err(Unreachable::Busy);
         };

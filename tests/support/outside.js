@@ -18,7 +18,10 @@ export class Outside {
 
   /** The service of Miniflare through which all outgoing requests go. */
   get service() {
-    return { type: "node-handler", handler: (request, response) => this.#handle(request, response) };
+    return {
+      type: "node-handler",
+      handler: (request, response) => this.#handle(request, response),
+    };
   }
 
   async #handle(request, response) {
@@ -35,7 +38,10 @@ export class Outside {
     const reaction = await this.react(noted);
     if (reaction === HANG_UP) return request.socket.destroy();
     if (reaction === SILENCE) return;
-    response.writeHead(reaction.status, { "content-type": "application/json", ...reaction.headers });
+    response.writeHead(reaction.status, {
+      "content-type": "application/json",
+      ...reaction.headers,
+    });
     const text = reaction.body ?? "";
     response.end(typeof text === "string" ? text : JSON.stringify(text));
   }

@@ -58,15 +58,42 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-/// The beginning of an escaped text, no escape cut in two.
+/// The beginning of an escaped text, no escape cut in two. Slack may count as JavaScript does,
+/// to which some characters are two.
 fn cut(escaped: &str) -> String {
-    let mut text = shorten(escaped, SECTION_CHARS);
-    if let Some(at) = text.rfind('&')
-        && text.ends_with('…')
-        && !text.get(at..).is_some_and(|tail| tail.contains(';'))
-    {
-        text.truncate(at);
-        text.push('…');
+    let mut room = SECTION_CHARS.saturating_sub(1);
+    let mut text: String = escaped
+        .chars()
+        .take_while(|c| {
+            let fits = room.checked_sub(c.len_utf16());
+            room = fits.unwrap_or(0);
+            fits.is_some()
+        })
+        .collect();
+    if text.len() == escaped.len() {
+        return text;
     }
+    if let Some((whole, escape)) = text.rsplit_once('&')
+        && !escape.contains(';')
+    {
+        text.truncate(whole.len());
+    }
+    text.push('…');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_escapes() {
+        assert_eq!(cut("short &amp; whole"), "short &amp; whole");
+        for n in 2_980..3_010 {
+            let text = cut(&escape(&format!("{}&{}", "x".repeat(n), "y".repeat(50))));
+            assert!(text.encode_utf16().count() <= SECTION_CHARS);
+            assert!(text.ends_with('…') && !text.ends_with("&…") && !text.contains("&a…"), "{n}");
+        }
+        assert!(cut(&"🚪".repeat(3_000)).encode_utf16().count() <= SECTION_CHARS);
+    }
 }
