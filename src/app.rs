@@ -103,15 +103,14 @@ impl App {
         let (zones, isolate) = (ZONES.with(Rc::clone), ISOLATE.with(Rc::clone));
         // The settings are the same for as long as the isolate lives.
         let known = isolate.config.borrow().clone();
-        let config = match known {
-            Some(config) => config,
-            None => {
-                // A secret and a variable are read alike.
-                let variable = |name: &str| env.var(name).ok().map(|text| text.to_string());
-                let config = Rc::new(Config::read(variable, zones.as_ref())?);
-                isolate.config.replace(Some(config.clone()));
-                config
-            }
+        let config = if let Some(config) = known {
+            config
+        } else {
+            // A secret and a variable are read alike.
+            let variable = |name: &str| env.var(name).ok().map(|text| text.to_string());
+            let config = Rc::new(Config::read(variable, zones.as_ref())?);
+            isolate.config.replace(Some(config.clone()));
+            config
         };
         let bucket = env.bucket(BUCKET).map_err(|_| SetupError::NoBucket)?;
         let clock: Rc<dyn Clock> = Rc::new(SystemClock);
@@ -129,7 +128,6 @@ impl App {
             executors: RefCell::default(),
         }))
     }
-
 
     /// An executor's record, read at most once for this request or tick, and not at all when
     /// this isolate holds it at `tag`.
@@ -149,16 +147,16 @@ impl App {
         }
         let key = layout::executor(exchange, id);
         let records = &self.isolate.records;
-        let text = match tag.and_then(|tag| records.find(&key, tag)) {
-            Some(text) => text,
-            None => {
-                let Some(object) = self.store.get(&key).await? else {
-                    return Ok(None);
-                };
-                let text = String::from_utf8_lossy(&object.body).into_owned();
-                records.keep(&key, object.tag, &text);
-                text
-            }
+        let kept = tag.and_then(|tag| records.find(&key, tag));
+        let text = if let Some(text) = kept {
+            text
+        } else {
+            let Some(object) = self.store.get(&key).await? else {
+                return Ok(None);
+            };
+            let text = String::from_utf8_lossy(&object.body).into_owned();
+            records.keep(&key, object.tag, &text);
+            text
         };
         let executor: Rc<Executor> = serde_json::from_str(&text)
             .map(Rc::new)

@@ -182,7 +182,6 @@ fn sort_in(
         "derived" if *key == format!("derived/exchange={exchange}.json") => {
             objects.derived = serde_json::from_str(text).ok();
         }
-        "derived" => {}
         "attempts" => match serde_json::from_str::<Attempt>(text) {
             Ok(attempt) if now.since(attempt.at) > KEPT.saturating_add(SWEEP_LATE) => {
                 unreadable("deleted: it is older than a week");
@@ -195,7 +194,7 @@ fn sort_in(
                 unreadable("an external id");
             }
         }
-        "streaks" => {}
+        "derived" | "streaks" => {}
         _ => unreadable("of the layout"),
     }
 }

@@ -33,8 +33,9 @@ impl dyn Clock + '_ {
 
     /// A random id of 12 hex digits, for a thing of which there are few.
     pub fn new_entry_id(&self) -> String {
-        let bytes: [u8; 6] = self.random_bytes();
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut id = self.new_id().simple().to_string();
+        id.truncate(12);
+        id
     }
 
     /// Waits for a random part of `most`.

@@ -57,7 +57,10 @@ impl Config {
             .map_err(|invalid| ConfigError::new("DEFAULT_EXCHANGE", invalid.problem))?;
         let public_url = given("PUBLIC_URL").map(|text| parse_public_url(&text));
         let default_timezone = given("DEFAULT_TIMEZONE").unwrap_or_else(|| "UTC".to_owned());
-        if zones.offset(&default_timezone, Timestamp::default()).is_none() {
+        if zones
+            .offset(&default_timezone, Timestamp::default())
+            .is_none()
+        {
             let problem = "must be an IANA time zone like Europe/Berlin";
             return Err(ConfigError::new("DEFAULT_TIMEZONE", problem));
         }
@@ -105,7 +108,10 @@ mod tests {
 
     fn read(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let find = |name: &str| settings.iter().find(|(n, _)| *n == name);
-        Config::read(|name| find(name).map(|(_, value)| (*value).to_owned()), &Iana)
+        Config::read(
+            |name| find(name).map(|(_, value)| (*value).to_owned()),
+            &Iana,
+        )
     }
 
     #[test]
@@ -124,7 +130,10 @@ mod tests {
             ("PUBLIC_URL", "https://mess.example/base/"),
             ("DEFAULT_TIMEZONE", "Europe/Berlin"),
             ("OUTBOUND_ALLOW_PRIVATE", "true"),
-            ("SECRETS_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            (
+                "SECRETS_KEY",
+                "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            ),
         ])
         .unwrap();
         assert_eq!(config.public_url.unwrap(), "https://mess.example/base");
@@ -144,7 +153,10 @@ mod tests {
             ("SECRETS_KEY", "c2hvcnQ="),
         ] {
             let text = read(&[(name, value)]).err().unwrap().to_string();
-            assert!(text.starts_with(&format!("the setting {name} must be")), "{text}");
+            assert!(
+                text.starts_with(&format!("the setting {name} must be")),
+                "{text}"
+            );
             assert!(!text.contains(value), "{text}");
         }
     }

@@ -51,7 +51,10 @@ pub async fn handle(
                 found.map_or(String::new(), |(_, value)| value.into_owned())
             };
             let (zone, at) = (value("zone"), value("at"));
-            let offset = |at: &str| app.zones.offset(&zone, Timestamp::from_millis(at.parse().ok()?));
+            let offset = |at: &str| {
+                app.zones
+                    .offset(&zone, Timestamp::from_millis(at.parse().ok()?))
+            };
             Response::from_json(&at.split(',').map(offset).collect::<Vec<_>>())
         }
         _ => Response::error("There is nothing at this path.", 404),

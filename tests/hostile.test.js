@@ -344,7 +344,9 @@ test("methods that a path does not take", async () => {
     ["home/requests", ["PATCH", "PUT", "DELETE"], "GET, HEAD, POST, OPTIONS"],
     [`home/requests/${ref}`, ["POST", "PUT", "DELETE"], "GET, HEAD, PATCH, OPTIONS"],
     ["home/executors", ["POST", "PATCH", "PUT", "DELETE"], "GET, HEAD, OPTIONS"],
-    ["home/executors/agent", ["GET", "POST", "PUT", "DELETE"], "PATCH, OPTIONS"],
+    ["home/executors/agent", ["POST", "PUT", "DELETE"], "GET, HEAD, PATCH, OPTIONS"],
+    ["home/executors/agent/deliveries", ["POST", "PATCH", "PUT", "DELETE"], "GET, HEAD, OPTIONS"],
+    ["home/executors/agent/test", ["GET", "PATCH", "PUT", "DELETE"], "POST, OPTIONS"],
   ]) {
     for (const method of [...methods, "PURGE", "PROPFIND"]) {
       const answer = await exchange.fetch(path, { method });

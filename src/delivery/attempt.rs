@@ -104,7 +104,10 @@ impl Delivery<'_> {
     async fn attempt(&self) -> Result<Option<Owed>, StoreError> {
         let (app, owed, notice) = (self.app, self.owed, self.notice);
         // 1.
-        let Some(executor) = app.executor(&notice.exchange, &owed.executor_id, None).await? else {
+        let Some(executor) = app
+            .executor(&notice.exchange, &owed.executor_id, None)
+            .await?
+        else {
             return Ok(None);
         };
         let found = owed.subscription.find(&executor, notice.hook_event());

@@ -74,8 +74,8 @@ impl Notice {
             (Some(_), false) => What::Written,
         };
         let reference = &batch.after.reference;
-        let link = public_url
-            .map(|url| format!("{url}/api/v1/exchanges/{exchange}/requests/{reference}"));
+        let link =
+            public_url.map(|url| format!("{url}/api/v1/exchanges/{exchange}/requests/{reference}"));
         Some(Self {
             exchange: exchange.clone(),
             what,

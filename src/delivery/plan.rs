@@ -142,7 +142,11 @@ pub fn plan(notice: &Notice, executor: &Executor, moment: &Moment) -> Vec<Owed> 
         });
     };
     if notifies(executor.id.as_str(), executor.min_priority(), notice) {
-        for entry in executor.notifications.iter().filter(|entry| is_enabled(entry)) {
+        for entry in executor
+            .notifications
+            .iter()
+            .filter(|entry| is_enabled(entry))
+        {
             if let Some(provider) = provider_of(entry, CHANNELS) {
                 let quiet_end = quiet_end(provider, notice, executor, moment);
                 let due_at = quiet_end.unwrap_or(moment.now);
@@ -151,7 +155,11 @@ pub fn plan(notice: &Notice, executor: &Executor, moment: &Moment) -> Vec<Owed> 
         }
     }
     if let Some(event) = notice.hook_event() {
-        for entry in executor.hooks(event).iter().filter(|entry| is_enabled(entry)) {
+        for entry in executor
+            .hooks(event)
+            .iter()
+            .filter(|entry| is_enabled(entry))
+        {
             let known = provider_of(entry, HOOKS).is_some();
             if known && (is_meant(notice, event, executor) || has_creator(executor, entry)) {
                 owe(Subscription::Hook(entry_id(entry)), moment.now);
@@ -173,8 +181,7 @@ fn quiet_end(
     if notice.priority() == Priority::Urgent || is_silent {
         return None;
     }
-    QuietHours::of(&executor.preferences, moment.default_zone)?
-        .end_after(moment.now, moment.zones)
+    QuietHours::of(&executor.preferences, moment.default_zone)?.end_after(moment.now, moment.zones)
 }
 
 /// Whether a notification that is due may go out, the request being in state `current`.
@@ -210,9 +217,10 @@ fn is_still_so(notice: &Notice, told: &ThreadState, current: &ThreadState) -> bo
 
 /// Whether the request is in other hands: taken or over, and not this executor's in any way.
 pub fn is_bystander(notice: &Notice, executor: &ExecutorId) -> bool {
-    notice.thread.as_ref().is_some_and(|thread| {
-        thread.status != Status::Pending && !takes_part(thread, executor)
-    })
+    notice
+        .thread
+        .as_ref()
+        .is_some_and(|thread| thread.status != Status::Pending && !takes_part(thread, executor))
 }
 
 fn takes_part(thread: &ThreadState, executor: &ExecutorId) -> bool {
@@ -235,7 +243,9 @@ pub fn is_meant(notice: &Notice, event: HookEvent, executor: &Executor) -> bool 
 /// Whether a hook means what an earlier hook created, and cannot do without its id.
 pub fn needs_external_id(hook: &Map<String, Value>) -> bool {
     let completes = text(hook, "action") == Some("complete");
-    let names_it = ["task_id", "issue_id"].iter().any(|name| given(hook, name).is_some());
+    let names_it = ["task_id", "issue_id"]
+        .iter()
+        .any(|name| given(hook, name).is_some());
     (completes && !names_it) || hook.values().any(uses_external_id)
 }
 
@@ -254,9 +264,10 @@ pub fn creators<'a>(executor: &'a Executor, hook: &Map<String, Value>) -> Vec<&'
         .filter(gives)
         .collect();
     let of_same_list = |entry: &&Value| {
-        ["tasklist", "project_id", "team_id"]
-            .iter()
-            .all(|name| hook.get(*name).is_none_or(|list| entry.get(*name) == Some(list)))
+        ["tasklist", "project_id", "team_id"].iter().all(|name| {
+            hook.get(*name)
+                .is_none_or(|list| entry.get(*name) == Some(list))
+        })
     };
     if needs && found.iter().any(of_same_list) {
         return found.into_iter().filter(of_same_list).collect();

@@ -244,7 +244,9 @@ impl Job<'_> {
         let given = self.config.get("body").filter(|body| !body.is_null());
         let Some(Value::String(template)) = given else {
             return self.with_headers(request, "application/json", |_| {
-                given.map_or_else(|| default.clone(), |body| self.render_json(body)).to_string()
+                given
+                    .map_or_else(|| default.clone(), |body| self.render_json(body))
+                    .to_string()
             });
         };
         self.with_headers(request, "text/plain; charset=utf-8", |content_type| {

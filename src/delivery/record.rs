@@ -139,7 +139,9 @@ pub async fn last_attempts(
     let store = app.store.as_ref();
     let page = list_summaries(store, &app.isolate.summaries, query, as_it_is).await?;
     let rows = page.rows.into_iter().filter_map(|row| row.summary);
-    Ok(rows.filter_map(|row| serde_json::from_str(&row).ok()).collect())
+    Ok(rows
+        .filter_map(|row| serde_json::from_str(&row).ok())
+        .collect())
 }
 
 /// Deletes attempts that are older than [`KEPT`] at `now`; says whether more may be left.

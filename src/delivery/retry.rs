@@ -103,9 +103,7 @@ impl Verdict {
 pub fn judge(answer: &Answer) -> Verdict {
     let response = match answer {
         Ok(response) => response,
-        Err(
-            error @ (Unreachable::Forbidden | Unreachable::TooLong | Unreachable::Unsendable),
-        ) => {
+        Err(error @ (Unreachable::Forbidden | Unreachable::TooLong | Unreachable::Unsendable)) => {
             return Verdict::failed(error.to_string());
         }
         Err(error) => return Verdict::retry(error.to_string()),
@@ -196,7 +194,10 @@ mod tests {
             .map(|at| at.since(now) / 1_000)
             .collect();
         assert_eq!(waits, [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000]);
-        assert_eq!(next_attempt(1, now, None, 1.0), Some(now.plus_millis(5_500)));
+        assert_eq!(
+            next_attempt(1, now, None, 1.0),
+            Some(now.plus_millis(5_500))
+        );
         assert_eq!(next_attempt(0, now, None, 0.0), None);
         // The receiver's wish wins, within reason, and never lengthens the number of attempts.
         let asked = |after| next_attempt(3, now, Some(after), 1.0).map(|at| at.since(now));
@@ -220,16 +221,25 @@ mod tests {
         }
         for status in [408, 425, 429, 500, 502, 503, 504, 599] {
             let verdict = of(status, Some(7));
-            assert!(matches!(verdict, Verdict::Retry { after: Some(7), .. }), "{status}");
+            assert!(
+                matches!(verdict, Verdict::Retry { after: Some(7), .. }),
+                "{status}"
+            );
         }
         for status in [301, 302, 307, 400, 401, 403, 404, 405, 409, 413, 422] {
-            assert!(matches!(of(status, Some(7)), Verdict::Failed { .. }), "{status}");
+            assert!(
+                matches!(of(status, Some(7)), Verdict::Failed { .. }),
+                "{status}"
+            );
         }
         assert!(matches!(of(410, None), Verdict::Gone { .. }));
         for error in [Unreachable::Timeout, Unreachable::Connection] {
             assert!(matches!(judge(&Err(error)), Verdict::Retry { .. }));
         }
-        assert!(matches!(judge(&Err(Unreachable::Forbidden)), Verdict::Failed { .. }));
+        assert!(matches!(
+            judge(&Err(Unreachable::Forbidden)),
+            Verdict::Failed { .. }
+        ));
     }
 
     #[test]
@@ -252,7 +262,13 @@ mod tests {
     #[test]
     fn only_words_are_shown() {
         assert_eq!(error_word(&json!("invalid_grant")), "invalid_grant");
-        for hidden in [json!("tk_a1b2"), json!("https://x"), json!("a".repeat(49)), json!(5), json!("<b>")] {
+        for hidden in [
+            json!("tk_a1b2"),
+            json!("https://x"),
+            json!("a".repeat(49)),
+            json!(5),
+            json!("<b>"),
+        ] {
             assert_eq!(error_word(&hidden), "");
         }
     }

@@ -68,8 +68,8 @@ impl Outbound {
 
     /// Sends `request` if its address may be called.
     pub async fn send(&self, request: &Request) -> Answer {
-        let url = parse_address(&request.url, self.allow_private)
-            .map_err(|_| Unreachable::Forbidden)?;
+        let url =
+            parse_address(&request.url, self.allow_private).map_err(|_| Unreachable::Forbidden)?;
         if url.as_str().len() > LONGEST_URL {
             return Err(Unreachable::TooLong);
         }

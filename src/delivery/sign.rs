@@ -10,7 +10,7 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 use super::provider::Request;
-use crate::domain::forms::{MASK, text};
+use crate::domain::forms::{Complaint, MASK, text};
 use crate::domain::time::Timestamp;
 
 /// How many bytes a secret may have.
@@ -24,7 +24,7 @@ const PROBLEM: &str = "must be whsec_ and the base64 of 24 to 64 bytes; while on
 /// # Errors
 ///
 /// It is no secret of Standard Webhooks.
-pub fn check_secret(entry: &Map<String, Value>) -> Result<(), (&'static str, &'static str)> {
+pub fn check_secret(entry: &Map<String, Value>) -> Result<(), Complaint> {
     match text(entry, "secret") {
         Some(secret) if !secret.starts_with(MASK) && keys(secret).is_none() => {
             Err(("secret", PROBLEM))
@@ -104,23 +104,48 @@ mod tests {
     fn both_secrets_sign_during_a_rotation() {
         let request = Request::json("POST", "https://a.example/", &json!({}));
         let both = format!("{SECRET} whsec_{}", STANDARD.encode([7; 64]));
-        let signed = sign(request, Some(&both), Uuid::nil(), Timestamp::from_millis(5_999)).unwrap();
+        let signed = sign(
+            request,
+            Some(&both),
+            Uuid::nil(),
+            Timestamp::from_millis(5_999),
+        )
+        .unwrap();
         let header = |name: &str| &signed.headers.iter().find(|(n, _)| n == name).unwrap().1;
         assert_eq!(header("webhook-timestamp"), "5");
         assert_eq!(header("webhook-id"), &Uuid::nil().to_string());
         let parts: Vec<_> = header("webhook-signature").split(' ').collect();
         assert_eq!(parts.len(), 2);
-        assert!(parts.iter().all(|part| part.starts_with("v1,") && part.len() == 47));
+        assert!(
+            parts
+                .iter()
+                .all(|part| part.starts_with("v1,") && part.len() == 47)
+        );
     }
 
     #[test]
     fn secrets_that_are_refused() {
-        for bad in ["", " ", "abc", "whsec_", "whsec_AAAA", "whsec_!!!!", &format!("{SECRET} x")] {
-            assert!(check_secret(json!({"secret": bad}).as_object().unwrap()).is_err(), "{bad}");
+        for bad in [
+            "",
+            " ",
+            "abc",
+            "whsec_",
+            "whsec_AAAA",
+            "whsec_!!!!",
+            &format!("{SECRET} x"),
+        ] {
+            assert!(
+                check_secret(json!({"secret": bad}).as_object().unwrap()).is_err(),
+                "{bad}"
+            );
         }
         let long = format!("whsec_{}", STANDARD.encode([7; 65]));
         assert!(check_secret(json!({"secret": long}).as_object().unwrap()).is_err());
-        for good in [json!({}), json!({"secret": SECRET}), json!({"secret": "••••LaSw"})] {
+        for good in [
+            json!({}),
+            json!({"secret": SECRET}),
+            json!({"secret": "••••LaSw"}),
+        ] {
             assert!(check_secret(good.as_object().unwrap()).is_ok());
         }
     }

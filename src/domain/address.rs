@@ -36,7 +36,9 @@ pub fn parse_address(text: &str, allow_private: bool) -> Result<Url, &'static st
         Some(Host::Ipv6(address)) => is_private_v6(address),
     };
     if private && !allow_private {
-        return Err("must be a public address: private, loopback and link-local ones are not called");
+        return Err(
+            "must be a public address: private, loopback and link-local ones are not called",
+        );
     }
     Ok(url)
 }
@@ -51,38 +53,38 @@ fn is_private_name(name: &str) -> bool {
     !name.contains('.') || PRIVATE_NAMES.iter().any(|parent| under(parent))
 }
 
-/// What the IANA registry of special-purpose IPv4 addresses does not call global, and multicast.
+/// What the IANA's registry of special-purpose IPv4 addresses does not call global, and multicast.
 fn is_private_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    match (a, b) {
-        (0 | 10 | 127, _) | (100, 64..=127) | (169, 254) | (172, 16..=31) | (192, 168) => true,
-        (192, 0) => c == 0 || c == 2,
-        (192, 88) => c == 99,
-        (198, 18..=19) => true,
-        (198, 51) => c == 100,
-        (203, 0) => c == 113,
-        (224.., _) => true,
+    let [first, second, third, _] = address.octets();
+    match first {
+        0 | 10 | 127 | 224.. => true,
+        100 => (64..=127).contains(&second),
+        169 => second == 254,
+        172 => (16..=31).contains(&second),
+        192 => matches!((second, third), (0, 0 | 2) | (88, 99) | (168, _)),
+        198 => matches!((second, third), (18..=19, _) | (51, 100)),
+        203 => (second, third) == (0, 113),
         _ => false,
     }
 }
 
-/// What is outside 2000::/3 is not global unicast; inside it, documentation, protocol
+/// What is outside `2000::/3` is not global unicast; inside it, documentation, protocol
 /// assignments, and the forms that carry an IPv4 address are looked at.
 fn is_private_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, d, _, _, g, h] = address.segments();
+    let segments = address.segments();
+    let [first, second, third, fourth, .., before_last, last] = segments;
     let embedded = |high: u16, low: u16| {
-        let ([w, x], [y, z]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_private_v4(Ipv4Addr::new(w, x, y, z))
+        let bits = u32::from(high).rotate_left(16) | u32::from(low);
+        is_private_v4(Ipv4Addr::from_bits(bits))
     };
-    match (a, b) {
-        // NAT64 carries the address it translates to.
-        (0x64, 0xff9b) if (c, d) == (0, 0) => embedded(g, h),
+    match (first, second) {
+        // NAT64 carries the address it translates to, 6to4 as well.
+        (0x64, 0xff9b) if (third, fourth) == (0, 0) => embedded(before_last, last),
+        (0x2002, _) => embedded(second, third),
         (0x2001, 0..=0x1ff | 0xdb8) | (0x3fff, 0..=0xfff) => true,
-        // 6to4 as well.
-        (0x2002, _) => embedded(b, c),
         (0x2000..=0x3fff, _) => false,
         _ => match address.to_ipv4() {
-            Some(inner) if a == 0 => is_private_v4(inner),
+            Some(inner) if first == 0 => is_private_v4(inner),
             _ => true,
         },
     }
@@ -175,7 +177,11 @@ mod tests {
 
     #[test]
     fn a_home_may_allow_them() {
-        for good in ["http://127.0.0.1:8123/", "http://homeassistant.local:8123/", "http://ha/"] {
+        for good in [
+            "http://127.0.0.1:8123/",
+            "http://homeassistant.local:8123/",
+            "http://ha/",
+        ] {
             assert!(parse_address(good, true).is_ok(), "{good}");
         }
     }

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::event::ExecutorRegistered;
-use super::ids::ExecutorId;
 use super::forms::text;
+use super::ids::ExecutorId;
 use super::key::{KeyHash, checksum};
 use super::status::Priority;
 use super::subscriptions::{FormList, Forms, HookEvent, own};
@@ -224,7 +224,10 @@ mod tests {
 
     #[test]
     fn an_entry_without_an_id_is_known_by_its_content() {
-        let (a, b) = (json!({"type": "ntfy", "topic": "a"}), json!({"type": "ntfy", "topic": "b"}));
+        let (a, b) = (
+            json!({"type": "ntfy", "topic": "a"}),
+            json!({"type": "ntfy", "topic": "b"}),
+        );
         assert_eq!(entry_id(&a), entry_id(&a.clone()));
         assert_ne!(entry_id(&a), entry_id(&b));
         assert_eq!(entry_id(&json!({"id": "x"})), "x");

@@ -51,9 +51,15 @@ pub struct Form {
     pub name: &'static str,
     /// Its fields. Others are kept and not used.
     pub fields: &'static [Field],
-    /// What no single field tells: the field to blame, and what is wrong with it.
-    pub check: fn(&Map<String, Value>) -> Result<(), (&'static str, &'static str)>,
+    /// What no single field tells.
+    pub check: Check,
 }
+
+/// What is wrong with an entry: the field to blame, and the problem.
+pub type Complaint = (&'static str, &'static str);
+
+/// A check of a whole entry.
+pub type Check = fn(&Map<String, Value>) -> Result<(), Complaint>;
 
 /// What stands for a credential where it is shown.
 pub const MASK: &str = "••••";
@@ -99,7 +105,7 @@ impl Field {
 
 impl Form {
     /// Nothing beyond the fields is to be checked.
-    pub const ANY: fn(&Map<String, Value>) -> Result<(), (&'static str, &'static str)> = |_| Ok(());
+    pub const ANY: Check = |_| Ok(());
 
     /// Checks one entry at `path`. A mask in the place of a credential passes: whether there is
     /// something behind it is seen when the profile is changed.
@@ -181,7 +187,7 @@ fn check_url(
 ) -> Result<(), Invalid> {
     check_line(text, path, URL_CHARS)?;
     let example = if is_template {
-        let authority = text.splitn(4, '/').nth(2).unwrap_or_default();
+        let authority = text.split('/').nth(2).unwrap_or_default();
         if authority.contains("{{") {
             let problem = "must not have a template in its host: that would let a request choose whom to call";
             return Err(Invalid::new(path, problem));
@@ -241,8 +247,7 @@ fn check_variables(value: &Value, path: &str) -> Result<(), Invalid> {
             Some(name) => {
                 let name: String = name.chars().take(64).collect();
                 let known = VARIABLES.join(", ");
-                let problem =
-                    format!("has the unknown variable {{{{{name}}}}}; there are {known}");
+                let problem = format!("has the unknown variable {{{{{name}}}}}; there are {known}");
                 Err(Invalid::new(path, problem))
             }
         },

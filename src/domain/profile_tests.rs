@@ -100,34 +100,98 @@ fn what_is_refused_is_named_by_its_path() {
         (json!({"hooks": []}), "hooks"),
         (json!({"hooks": {"on_anything": []}}), "hooks"),
         (json!({"hooks": {"__proto__": []}}), "hooks"),
-        (json!({"hooks": {"on_request_created": {}}}), "hooks.on_request_created"),
-        (json!({"hooks": {"on_request_created": [{"type": "phone"}]}}), "hooks.on_request_created[0].number"),
+        (
+            json!({"hooks": {"on_request_created": {}}}),
+            "hooks.on_request_created",
+        ),
+        (
+            json!({"hooks": {"on_request_created": [{"type": "phone"}]}}),
+            "hooks.on_request_created[0].number",
+        ),
         (json!({"notifications": {}}), "notifications"),
         (json!({"notifications": ["phone"]}), "notifications[0]"),
         (json!({"notifications": [{}]}), "notifications[0].type"),
-        (json!({"notifications": [{"type": "pager"}]}), "notifications[0].type"),
-        (json!({"notifications": [{"type": "phone"}]}), "notifications[0].number"),
+        (
+            json!({"notifications": [{"type": "pager"}]}),
+            "notifications[0].type",
+        ),
+        (
+            json!({"notifications": [{"type": "phone"}]}),
+            "notifications[0].number",
+        ),
         (channel(json!({"number": 3})), "notifications[0].number"),
         (channel(json!({"pin": "1234"})), "notifications[0].pin"),
         (channel(json!({"url": "ftp://x"})), "notifications[0].url"),
-        (channel(json!({"url": "http://10.0.0.1/"})), "notifications[0].url"),
-        (channel(json!({"url": "https://{{intent}}/"})), "notifications[0].url"),
-        (channel(json!({"url": "https://a.example/{{nonsense}}"})), "notifications[0].url"),
-        (channel(json!({"text": {"a": ["{{ref}}", "{{nope}}"]}})), "notifications[0].text.a[1]"),
-        (channel(json!({"headers": {"a b": "c"}})), "notifications[0].headers"),
-        (channel(json!({"headers": {"Host": "c"}})), "notifications[0].headers.Host"),
-        (channel(json!({"headers": {"A": 1}})), "notifications[0].headers.A"),
-        (json!({"preferences": []}), "preferences"),
-        (json!({"preferences": {"min_priority": "high"}}), "preferences.min_priority"),
-        (json!({"preferences": {"quiet_hours": []}}), "preferences.quiet_hours"),
-        (json!({"preferences": {"quiet_hours": {"enabled": "yes"}}}), "preferences.quiet_hours.enabled"),
-        (json!({"preferences": {"quiet_hours": {"enabled": true}}}), "preferences.quiet_hours.start"),
-        (json!({"preferences": {"quiet_hours": {"enabled": true, "start": "22:00", "end": "24:00"}}}), "preferences.quiet_hours.end"),
-        (json!({"preferences": {"quiet_hours": {"timezone": "Mars/Olympus"}}}), "preferences.quiet_hours.timezone"),
+        (
+            channel(json!({"url": "http://10.0.0.1/"})),
+            "notifications[0].url",
+        ),
+        (
+            channel(json!({"url": "https://{{intent}}/"})),
+            "notifications[0].url",
+        ),
+        (
+            channel(json!({"url": "https://a.example/{{nonsense}}"})),
+            "notifications[0].url",
+        ),
+        (
+            channel(json!({"text": {"a": ["{{ref}}", "{{nope}}"]}})),
+            "notifications[0].text.a[1]",
+        ),
+        (
+            channel(json!({"headers": {"a b": "c"}})),
+            "notifications[0].headers",
+        ),
+        (
+            channel(json!({"headers": {"Host": "c"}})),
+            "notifications[0].headers.Host",
+        ),
+        (
+            channel(json!({"headers": {"A": 1}})),
+            "notifications[0].headers.A",
+        ),
     ] {
         assert_eq!(parse(bad.clone()).unwrap_err().path, path, "{bad}");
     }
-    assert!(parse(channel(json!({"text": "{{ref}} {{ intent }}", "url": "https://a.example/{{ref}}"}))).is_ok());
+    assert!(
+        parse(channel(
+            json!({"text": "{{ref}} {{ intent }}", "url": "https://a.example/{{ref}}"})
+        ))
+        .is_ok()
+    );
+}
+
+#[test]
+fn preferences_that_are_refused() {
+    for (bad, path) in [
+        (json!({"preferences": []}), "preferences"),
+        (
+            json!({"preferences": {"min_priority": "high"}}),
+            "preferences.min_priority",
+        ),
+        (
+            json!({"preferences": {"quiet_hours": []}}),
+            "preferences.quiet_hours",
+        ),
+        (
+            json!({"preferences": {"quiet_hours": {"enabled": "yes"}}}),
+            "preferences.quiet_hours.enabled",
+        ),
+        (
+            json!({"preferences": {"quiet_hours": {"enabled": true}}}),
+            "preferences.quiet_hours.start",
+        ),
+        (
+            json!({"preferences": {"quiet_hours": {"enabled": true, "start": "22:00", "end": "24:00"}}}),
+            "preferences.quiet_hours.end",
+        ),
+        (
+            json!({"preferences": {"quiet_hours": {"timezone": "Mars/Olympus"}}}),
+            "preferences.quiet_hours.timezone",
+        ),
+    ] {
+        assert_eq!(parse(bad.clone()).unwrap_err().path, path, "{bad}");
+    }
 }
 
 #[test]
@@ -143,7 +207,8 @@ fn an_entry_keeps_its_id_while_it_is_changed() {
     desk.change(&mut executor, given).unwrap();
     assert_eq!(ids(&executor), ["e1", "e2", "e0"]);
     // Other content in the same place, and by id in another.
-    let given = json!({"notifications": [phone("4"), {"type": "phone", "number": "5", "id": "e0"}]});
+    let given =
+        json!({"notifications": [phone("4"), {"type": "phone", "number": "5", "id": "e0"}]});
     desk.change(&mut executor, given).unwrap();
     assert_eq!(ids(&executor), ["e1", "e0"]);
     // Ids are not for clients to choose.
@@ -158,10 +223,15 @@ fn a_disabled_entry_is_enabled_by_giving_it_again() {
     let mut executor = nobody();
     let given = json!({"notifications": [{"type": "phone", "number": "1", "disabled": {"reason": "mine"}}]});
     desk.change(&mut executor, given).unwrap();
-    assert_eq!(executor.notifications[0].get("disabled"), None, "not for clients to say");
+    assert_eq!(
+        executor.notifications[0].get("disabled"),
+        None,
+        "not for clients to say"
+    );
     executor.notifications[0]["disabled"] = json!({"reason": "410"});
     let shown = executor.notifications.clone();
-    desk.change(&mut executor, json!({ "notifications": shown })).unwrap();
+    desk.change(&mut executor, json!({ "notifications": shown }))
+        .unwrap();
     assert_eq!(executor.notifications[0]["disabled"]["reason"], "410");
     let given = json!({"notifications": [{"type": "phone", "number": "1"}]});
     desk.change(&mut executor, given).unwrap();
@@ -177,7 +247,8 @@ fn a_masked_profile_can_be_given_back() {
         let desk = Desk::new(keys);
         let mut executor = nobody();
         let entry = json!({"type": "phone", "number": "1", "pin": SECRET, "headers": {"Authorization": SECRET}});
-        desk.change(&mut executor, json!({ "notifications": [entry] })).unwrap();
+        desk.change(&mut executor, json!({ "notifications": [entry] }))
+            .unwrap();
         let mut shown = executor.clone();
         open(&mut shown, FORMS, &desk.seal());
         mask_credentials(&mut shown, FORMS);
@@ -185,11 +256,15 @@ fn a_masked_profile_can_be_given_back() {
         assert_eq!(shown["pin"], "••••mnop");
         assert_eq!(shown["headers"], json!({"Authorization": "••••mnop"}));
         shown["number"] = json!("2");
-        desk.change(&mut executor, json!({ "notifications": [shown.clone()] })).unwrap();
+        desk.change(&mut executor, json!({ "notifications": [shown.clone()] }))
+            .unwrap();
         open(&mut executor, FORMS, &desk.seal());
         assert_eq!(executor.notifications[0]["number"], "2");
         assert_eq!(executor.notifications[0]["pin"], SECRET);
-        assert_eq!(executor.notifications[0]["headers"]["Authorization"], SECRET);
+        assert_eq!(
+            executor.notifications[0]["headers"]["Authorization"],
+            SECRET
+        );
         // Behind another's mask there is nothing.
         for wrong in ["••••", "••••xxxx"] {
             shown["pin"] = json!(wrong);
@@ -208,23 +283,40 @@ fn credentials_are_sealed_where_there_is_a_key() {
     let desk = Desk::new(first);
     let mut executor = nobody();
     let entry = json!({"type": "phone", "number": "1", "pin": SECRET, "headers": {"A": SECRET}});
-    desk.change(&mut executor, json!({"notifications": [entry], "hooks": {"on_request_created": [entry]}})).unwrap();
+    desk.change(
+        &mut executor,
+        json!({"notifications": [entry], "hooks": {"on_request_created": [entry]}}),
+    )
+    .unwrap();
     let stored = serde_json::to_string(&executor).unwrap();
-    assert!(!stored.contains(SECRET) && stored.contains("sealed"), "{stored}");
+    assert!(
+        !stored.contains(SECRET) && stored.contains("sealed"),
+        "{stored}"
+    );
     let sealed = executor.clone();
     // Another change leaves no two credentials with one nonce, and rotation opens the old.
-    let rotated = Desk { drawn: std::cell::Cell::new(100), ..Desk::new(&format!("{second} {first}")) };
+    let rotated = Desk {
+        drawn: std::cell::Cell::new(100),
+        ..Desk::new(&format!("{second} {first}"))
+    };
     rotated.change(&mut executor, json!({})).unwrap();
     assert_ne!(executor.notifications, sealed.notifications);
     let mut opened = executor.clone();
     open(&mut opened, FORMS, &rotated.seal());
     assert_eq!(opened.notifications[0]["pin"], SECRET);
     // Without the key, or for someone else, it stays closed.
-    for (keys, owner) in [(first, "home/phone"), ("", "home/phone"), (second, "home/other")] {
+    for (keys, owner) in [
+        (first, "home/phone"),
+        ("", "home/phone"),
+        (second, "home/other"),
+    ] {
         let keys = Keys::parse(keys).unwrap();
         let mut closed = executor.clone();
         open(&mut closed, FORMS, &Seal { keys: &keys, owner });
-        assert_eq!(closed.notifications[0]["pin"], executor.notifications[0]["pin"]);
+        assert_eq!(
+            closed.notifications[0]["pin"],
+            executor.notifications[0]["pin"]
+        );
         mask_credentials(&mut closed, FORMS);
         assert_eq!(closed.notifications[0]["pin"], "••••");
     }

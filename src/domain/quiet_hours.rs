@@ -114,10 +114,16 @@ pub fn parse_time_of_day(text: &str) -> Option<i64> {
     let (hours, minutes) = text.split_once(':')?;
     let number = |part: &str, below: i64| {
         let digits = part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
-        let number: i64 = if digits { part.parse().ok()? } else { return None };
+        let number: i64 = if digits {
+            part.parse().ok()?
+        } else {
+            return None;
+        };
         (number < below).then_some(number)
     };
-    let minutes = number(hours, 24)?.checked_mul(60)?.checked_add(number(minutes, 60)?)?;
+    let minutes = number(hours, 24)?
+        .checked_mul(60)?
+        .checked_add(number(minutes, 60)?)?;
     minutes.checked_mul(MINUTE)
 }
 
@@ -156,22 +162,76 @@ pub(crate) mod tests {
         for (start, end, zone, now, expected) in [
             // Across midnight, on both sides of it and at both edges.
             ("22:00", "07:00", "UTC", "2026-01-10T21:59:59.999Z", None),
-            ("22:00", "07:00", "UTC", "2026-01-10T22:00:00Z", Some("2026-01-11T07:00:00Z")),
-            ("22:00", "07:00", "UTC", "2026-01-11T06:59:59.999Z", Some("2026-01-11T07:00:00Z")),
+            (
+                "22:00",
+                "07:00",
+                "UTC",
+                "2026-01-10T22:00:00Z",
+                Some("2026-01-11T07:00:00Z"),
+            ),
+            (
+                "22:00",
+                "07:00",
+                "UTC",
+                "2026-01-11T06:59:59.999Z",
+                Some("2026-01-11T07:00:00Z"),
+            ),
             ("22:00", "07:00", "UTC", "2026-01-11T07:00:00Z", None),
             // Within a day; minutes count.
-            ("12:15", "12:16", "Asia/Kathmandu", "2026-01-10T06:30:30Z", Some("2026-01-10T06:31:00Z")),
+            (
+                "12:15",
+                "12:16",
+                "Asia/Kathmandu",
+                "2026-01-10T06:30:30Z",
+                Some("2026-01-10T06:31:00Z"),
+            ),
             // Clocks go forward at 02:00 in this night: 07:00 comes an hour sooner.
-            ("22:00", "07:00", "Europe/Berlin", "2026-03-28T21:30:00Z", Some("2026-03-29T05:00:00Z")),
+            (
+                "22:00",
+                "07:00",
+                "Europe/Berlin",
+                "2026-03-28T21:30:00Z",
+                Some("2026-03-29T05:00:00Z"),
+            ),
             // And back: an hour later.
-            ("22:00", "07:00", "Europe/Berlin", "2026-10-24T20:30:00Z", Some("2026-10-25T06:00:00Z")),
+            (
+                "22:00",
+                "07:00",
+                "Europe/Berlin",
+                "2026-10-24T20:30:00Z",
+                Some("2026-10-25T06:00:00Z"),
+            ),
             // The end is in the hour that is left out: quiet ends when it would have begun.
-            ("22:00", "02:30", "Europe/Berlin", "2026-03-29T00:30:00Z", Some("2026-03-29T01:00:00Z")),
+            (
+                "22:00",
+                "02:30",
+                "Europe/Berlin",
+                "2026-03-29T00:30:00Z",
+                Some("2026-03-29T01:00:00Z"),
+            ),
             // The end is in the hour that comes twice: the first one counts, and the second too.
-            ("22:00", "02:30", "Europe/Berlin", "2026-10-25T00:10:00Z", Some("2026-10-25T00:30:00Z")),
-            ("22:00", "02:30", "Europe/Berlin", "2026-10-25T01:10:00Z", Some("2026-10-25T01:30:00Z")),
+            (
+                "22:00",
+                "02:30",
+                "Europe/Berlin",
+                "2026-10-25T00:10:00Z",
+                Some("2026-10-25T00:30:00Z"),
+            ),
+            (
+                "22:00",
+                "02:30",
+                "Europe/Berlin",
+                "2026-10-25T01:10:00Z",
+                Some("2026-10-25T01:30:00Z"),
+            ),
             // Half an hour of daylight saving.
-            ("22:00", "07:00", "Australia/Lord_Howe", "2026-10-03T12:00:00Z", Some("2026-10-03T20:00:00Z")),
+            (
+                "22:00",
+                "07:00",
+                "Australia/Lord_Howe",
+                "2026-10-03T12:00:00Z",
+                Some("2026-10-03T20:00:00Z"),
+            ),
         ] {
             let end = hours(start, end, zone).end_after(at(now), &Iana);
             assert_eq!(end, expected.map(at), "{start}-{end:?} {zone} at {now}");
@@ -189,7 +249,10 @@ pub(crate) mod tests {
             json!(null),
         ] {
             let preferences = json!({ "quiet_hours": quiet });
-            assert_eq!(QuietHours::of(preferences.as_object().unwrap(), "UTC"), None);
+            assert_eq!(
+                QuietHours::of(preferences.as_object().unwrap(), "UTC"),
+                None
+            );
         }
         let empty = hours("08:00", "08:00", "UTC");
         assert_eq!(empty.end_after(at("2026-01-10T08:00:00Z"), &Iana), None);

@@ -80,7 +80,7 @@ impl Seal<'_> {
         let Some(current) = self.keys.0.first() else {
             return;
         };
-        self.each(entry, form, |value| {
+        each(entry, form, |value| {
             let is_current = sealed(value).is_some_and(|text| text.starts_with(&current.id));
             let plain = match self.open_text(value) {
                 Ok(plain) if !is_current => plain,
@@ -109,50 +109,12 @@ impl Seal<'_> {
     ///
     /// One of them does not open.
     pub fn open(&self, entry: &mut Map<String, Value>, form: &Form) -> Result<(), SealError> {
-        self.each(entry, form, |value| {
+        each(entry, form, |value| {
             if sealed(value).is_some() {
                 *value = Value::String(self.open_text(value)?);
             }
             Ok(())
         })
-    }
-
-    /// Whether `close` would change the entry.
-    pub fn is_closed(&self, entry: &Map<String, Value>, form: &Form) -> bool {
-        let Some(current) = self.keys.0.first() else {
-            return true;
-        };
-        let mut closed = true;
-        let look = |value: &mut Value| {
-            closed &= sealed(value).is_some_and(|text| text.starts_with(&current.id));
-            Ok(())
-        };
-        self.each(&mut entry.clone(), form, look)
-            .is_ok_and(|()| closed)
-    }
-
-    /// Visits each credential of an entry: a text, sealed or not.
-    fn each(
-        &self,
-        entry: &mut Map<String, Value>,
-        form: &Form,
-        mut visit: impl FnMut(&mut Value) -> Result<(), SealError>,
-    ) -> Result<(), SealError> {
-        for field in form.fields.iter().filter(|field| field.is_secret) {
-            let Some(value) = entry.get_mut(field.name) else {
-                continue;
-            };
-            match value {
-                Value::Object(values) if !values.contains_key(SEALED) => {
-                    for value in values.values_mut() {
-                        visit(value)?;
-                    }
-                }
-                Value::Object(_) | Value::String(_) => visit(value)?,
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     fn open_text(&self, value: &Value) -> Result<String, SealError> {
@@ -176,6 +138,29 @@ impl Seal<'_> {
         let plain = plain.map_err(|_| SealError::Altered)?;
         String::from_utf8(plain).map_err(|_| SealError::Altered)
     }
+}
+
+/// Visits each credential of an entry: a text, sealed or not.
+fn each(
+    entry: &mut Map<String, Value>,
+    form: &Form,
+    mut visit: impl FnMut(&mut Value) -> Result<(), SealError>,
+) -> Result<(), SealError> {
+    for field in form.fields.iter().filter(|field| field.is_secret) {
+        let Some(value) = entry.get_mut(field.name) else {
+            continue;
+        };
+        match value {
+            Value::Object(values) if !values.contains_key(SEALED) => {
+                for value in values.values_mut() {
+                    visit(value)?;
+                }
+            }
+            Value::Object(_) | Value::String(_) => visit(value)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn sealed(value: &Value) -> Option<&str> {

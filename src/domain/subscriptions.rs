@@ -104,7 +104,13 @@ pub mod own {
 ///
 /// The path of the first thing that is wrong, such as `notifications[0].topic`.
 pub fn check_channels(channels: &[Value], rules: &Rules) -> Result<(), Invalid> {
-    check_entries(channels, "notifications", CHANNELS, rules.forms.channels, rules)
+    check_entries(
+        channels,
+        "notifications",
+        CHANNELS,
+        rules.forms.channels,
+        rules,
+    )
 }
 
 /// Checks the hooks of each lifecycle event.
@@ -235,16 +241,16 @@ pub fn adopt(
     let by_place = |entry: &Entry, at: usize, old: &Map<String, Value>, place: usize| {
         at == place && entry.fields.get("type") == old.get("type")
     };
-    type Same<'a> = &'a dyn Fn(&Entry, usize, &Map<String, Value>, usize) -> bool;
     let rules: [Same; 3] = [&by_id, &by_content, &by_place];
     for same in rules {
         for (at, entry) in entries.iter_mut().enumerate() {
             if entry.continues.is_some() {
                 continue;
             }
-            let found = left.iter_mut().enumerate().find(|(place, old)| {
-                old.is_some_and(|old| same(entry, at, old, *place))
-            });
+            let found = left
+                .iter_mut()
+                .enumerate()
+                .find(|(place, old)| old.is_some_and(|old| same(entry, at, old, *place)));
             entry.continues = found.and_then(|(_, old)| old.take()).cloned();
         }
     }
@@ -254,6 +260,9 @@ pub fn adopt(
         .map(|(at, entry)| entry.finish(&format!("{path}[{at}]"), forms, now, new_id))
         .collect()
 }
+
+/// Whether an entry at one place of the new list continues an old one at another place.
+type Same<'a> = &'a dyn Fn(&Entry, usize, &Map<String, Value>, usize) -> bool;
 
 /// An entry that a client gave.
 struct Entry {
@@ -337,7 +346,11 @@ fn unmask(value: &mut Value, old: Option<&Value>, path: &str) -> Result<(), Inva
             Ok(())
         }
         Value::Object(values) => values.iter_mut().try_for_each(|(name, value)| {
-            unmask(value, old.and_then(|old| old.get(name)), &format!("{path}.{name}"))
+            unmask(
+                value,
+                old.and_then(|old| old.get(name)),
+                &format!("{path}.{name}"),
+            )
         }),
         _ => Ok(()),
     }

@@ -158,7 +158,11 @@ pub async fn look_at_page(
         notice.names = names_of(app, &notice).await?;
     }
     for owed in chunks(owed) {
-        let due_at = owed.iter().map(|owed| owed.due_at).min().unwrap_or(opened_at);
+        let due_at = owed
+            .iter()
+            .map(|owed| owed.due_at)
+            .min()
+            .unwrap_or(opened_at);
         let first_due = opened_at.plus_millis(WRITERS_TIME);
         let obligation = chunk(announcement, &notice, owed);
         let key = layout::due(due_at.max(first_due), obligation.id);
@@ -167,7 +171,9 @@ pub async fn look_at_page(
             announced.chunks.push((key, obligation));
         }
     }
-    if page.more && let Some(after) = last {
+    if page.more
+        && let Some(after) = last
+    {
         let obligation = Obligation {
             id: derived_id(&[&batch_id.to_string(), &after]),
             opened_at,
@@ -247,7 +253,12 @@ async fn arrange_sweeps(app: &App, chunk: &Chunk, now: Timestamp) -> Result<(), 
     let executors: BTreeSet<_> = chunk.owed.iter().map(|owed| &owed.executor_id).collect();
     for executor in executors {
         let exchange = &chunk.exchange_id;
-        let id = derived_id(&["sweep", exchange.as_str(), executor.as_str(), &day.to_string()]);
+        let id = derived_id(&[
+            "sweep",
+            exchange.as_str(),
+            executor.as_str(),
+            &day.to_string(),
+        ]);
         let known = id.to_string();
         if app.isolate.swept.borrow().contains(&known) {
             continue;
@@ -319,7 +330,9 @@ async fn names_of(app: &App, notice: &Notice) -> Result<Names, StoreError> {
     let name = async |id: &ExecutorId| -> Result<String, StoreError> {
         let executor = app.executor(&notice.exchange, id, None).await?;
         let name = executor.map(|executor| executor.display_name.clone());
-        Ok(name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.to_string()))
+        Ok(name
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| id.to_string()))
     };
     let holder = notice.thread.as_ref().and_then(|t| t.executor_id.as_ref());
     Ok(Names {

@@ -41,7 +41,11 @@ pub async fn list(app: &App, exchange: &ExchangeId) -> Result<Vec<Value>, Servic
         let page = list_summaries(store, &app.isolate.summaries, query, summarize).await?;
         after = page.rows.last().map(|row| row.key.clone()).or(after);
         for row in page.rows {
-            match row.summary.as_deref().map(serde_json::from_str::<Map<String, Value>>) {
+            match row
+                .summary
+                .as_deref()
+                .map(serde_json::from_str::<Map<String, Value>>)
+            {
                 Some(Ok(mut executor)) => {
                     executor.shift_remove(WANTS);
                     executors.push(Value::Object(executor));
@@ -102,7 +106,9 @@ pub fn edit(
         new_id: &|| app.clock.new_entry_id(),
         nonce: &|| app.clock.random_bytes(),
     };
-    editor.change(executor, profile).map_err(ServiceError::Invalid)
+    editor
+        .change(executor, profile)
+        .map_err(ServiceError::Invalid)
 }
 
 /// Changes an executor's own profile.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::ServiceError;
 use crate::app::App;
+use crate::delivery::FORMS;
 use crate::delivery::attempt::{converse, open, seal_owner};
 use crate::delivery::notice::Notice;
 use crate::delivery::plan::{CHUNK, Subscription};
@@ -15,7 +16,6 @@ use crate::delivery::record::{
     Attempt, Outcome, Owner, last_attempts, log_attempt, note_success, set_disabled,
 };
 use crate::delivery::retry::Verdict;
-use crate::delivery::FORMS;
 use crate::domain::executor::{Executor, entry_id, is_enabled};
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::profile::{self, mask_credentials};
@@ -50,13 +50,17 @@ pub async fn profile(
     profile::open(&mut executor, FORMS, &seal);
     let mut last: HashMap<String, Value> = HashMap::new();
     for mut attempt in last_attempts(app, owner, SHOWN).await? {
-        let subscription = attempt["subscription"].take();
-        if let (Value::String(id), Value::Object(fields)) = (subscription, &mut attempt) {
-            fields.retain(|name, _| name != "subscription" && name != "type");
+        if let Value::Object(fields) = &mut attempt
+            && let Some(Value::String(id)) = fields.shift_remove("subscription")
+        {
+            fields.shift_remove("type");
             last.entry(id).or_insert(attempt);
         }
     }
-    let ids: Vec<_> = executor.entries_mut(FORMS).map(|(entry, _)| entry_id(entry)).collect();
+    let ids: Vec<_> = executor
+        .entries_mut(FORMS)
+        .map(|(entry, _)| entry_id(entry))
+        .collect();
     mask_credentials(&mut executor, FORMS);
     for ((entry, _), id) in executor.entries_mut(FORMS).zip(ids) {
         if let Value::Object(entry) = entry {
@@ -65,9 +69,14 @@ pub async fn profile(
         }
     }
     let mut shown = executor.public();
-    shown["notifications"] = json!(executor.notifications);
-    shown["hooks"] = json!(executor.hooks);
-    shown["preferences"] = json!(executor.preferences);
+    if let Value::Object(shown) = &mut shown {
+        let private = [
+            ("notifications", json!(executor.notifications)),
+            ("hooks", json!(executor.hooks)),
+            ("preferences", json!(executor.preferences)),
+        ];
+        shown.extend(private.map(|(name, value)| (name.to_owned(), value)));
+    }
     Ok(shown)
 }
 
@@ -107,7 +116,9 @@ pub async fn test(
     let notice = Notice::test(exchange, id.clone(), executor.display_name.clone());
     let mut results = Vec::new();
     for channels in executor.notifications.chunks(CHUNK) {
-        let tests = channels.iter().map(|entry| try_channel(app, owner, &notice, &executor, entry));
+        let tests = channels
+            .iter()
+            .map(|entry| try_channel(app, owner, &notice, &executor, entry));
         results.extend(join_all(tests).await);
     }
     Ok(results)
@@ -121,25 +132,29 @@ async fn try_channel(
     entry: &Value,
 ) -> Value {
     let id = entry_id(entry);
-    let kind = entry.get("type").and_then(Value::as_str).unwrap_or_default();
+    let kind = entry
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let found = Subscription::Channel(id.clone()).find(executor, None);
     let delivery_id = app.clock.new_id();
-    let (verdict, status) = match found.map(|(config, provider)| (open(app, owner, config), provider)) {
-        None => (Verdict::failed("this server does not know the type"), None),
-        Some((Err(error), _)) => (Verdict::failed(error.to_string()), None),
-        Some((Ok(config), provider)) => {
-            let job = Job {
-                config: &config,
-                notice,
-                id: delivery_id,
-                now: app.clock.now(),
-                is_bystander: false,
-                external_id: None,
-                tokens: &app.isolate.tokens,
-            };
-            converse(&app.outbound, provider, &job).await
-        }
-    };
+    let (verdict, status) =
+        match found.map(|(config, provider)| (open(app, owner, config), provider)) {
+            None => (Verdict::failed("this server does not know the type"), None),
+            Some((Err(error), _)) => (Verdict::failed(error.to_string()), None),
+            Some((Ok(config), provider)) => {
+                let job = Job {
+                    config: &config,
+                    notice,
+                    id: delivery_id,
+                    now: app.clock.now(),
+                    is_bystander: false,
+                    external_id: None,
+                    tokens: &app.isolate.tokens,
+                };
+                converse(&app.outbound, provider, &job).await
+            }
+        };
     let (outcome, error) = match verdict {
         Verdict::Delivered { .. } => (Outcome::Delivered, None),
         Verdict::Retry { reason, .. } | Verdict::Failed { reason } | Verdict::Gone { reason } => {

@@ -96,11 +96,7 @@ async fn run(
         if existing.is_some() {
             return Err(ServiceError::AlreadyRegistered);
         }
-        Ok(Step::Put(
-            body.clone(),
-            Some(executor.summary()),
-            (),
-        ))
+        Ok(Step::Put(body.clone(), Some(executor.summary()), ()))
     })
     .await;
     if let Err(failure) = swapped.result {

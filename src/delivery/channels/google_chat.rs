@@ -52,10 +52,7 @@ fn message(job: &Job) -> Request {
         && let Value::Object(body) = &mut body
         && let Ok(mut threaded) = Url::parse(&url)
     {
-        body.insert(
-            "thread".to_owned(),
-            json!({"threadKey": thread.reference}),
-        );
+        body.insert("thread".to_owned(), json!({"threadKey": thread.reference}));
         threaded
             .query_pairs_mut()
             .append_pair("messageReplyOption", "REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD");

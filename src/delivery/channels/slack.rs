@@ -92,7 +92,10 @@ mod tests {
         for n in 2_980..3_010 {
             let text = cut(&escape(&format!("{}&{}", "x".repeat(n), "y".repeat(50))));
             assert!(text.encode_utf16().count() <= SECTION_CHARS);
-            assert!(text.ends_with('…') && !text.ends_with("&…") && !text.contains("&a…"), "{n}");
+            assert!(
+                text.ends_with('…') && !text.ends_with("&…") && !text.contains("&a…"),
+                "{n}"
+            );
         }
         assert!(cut(&"🚪".repeat(3_000)).encode_utf16().count() <= SECTION_CHARS);
     }

@@ -14,7 +14,9 @@ pub const PROVIDER: Provider = Provider {
         fields: &[
             Field::required("url", Kind::Url).secret(),
             Field::optional("secret", Kind::Line(4096)).secret(),
-            Field::optional("headers", Kind::Headers).secret().template(),
+            Field::optional("headers", Kind::Headers)
+                .secret()
+                .template(),
         ],
         check: check_secret,
     },

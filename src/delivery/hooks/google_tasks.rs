@@ -84,7 +84,7 @@ fn fetch_token(job: &Job) -> Request {
     for field in ["client_id", "client_secret", "refresh_token"] {
         let value = job.text(field).unwrap_or_default();
         let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
-        form.push_str(&format!("&{field}={value}"));
+        form = format!("{form}&{field}={value}");
     }
     Request::new("POST", TOKEN_URL)
         .header("Content-Type", "application/x-www-form-urlencoded")
@@ -137,11 +137,15 @@ fn judge_token(response: &Response, turns: &[Turn]) -> Verdict {
 
 fn judge(job: &Job, response: &Response, turns: &[Turn]) -> Verdict {
     let body = response.json();
-    let reason = ["/error/errors/0/reason", "/error/details/0/reason", "/error/status"]
-        .iter()
-        .map(|path| error_word(body.pointer(path).unwrap_or(&Value::Null)))
-        .find(|word| !word.is_empty())
-        .unwrap_or_default();
+    let reason = [
+        "/error/errors/0/reason",
+        "/error/details/0/reason",
+        "/error/status",
+    ]
+    .iter()
+    .map(|path| error_word(body.pointer(path).unwrap_or(&Value::Null)))
+    .find(|word| !word.is_empty())
+    .unwrap_or_default();
     let too_many = matches!(
         reason,
         "rateLimitExceeded" | "userRateLimitExceeded" | "quotaExceeded" | "dailyLimitExceeded"

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::delivery::provider::{Job, Provider, Request, Step, Turn, encode};
 use crate::delivery::retry::judge_last;
-use crate::domain::forms::{Field, Form, Kind, given};
+use crate::domain::forms::{Complaint, Field, Form, Kind, given};
 use crate::domain::limits::NAME_CHARS;
 
 /// The type `home_assistant`.
@@ -26,7 +26,7 @@ pub const PROVIDER: Provider = Provider {
     step,
 };
 
-fn check_target(entry: &Map<String, Value>) -> Result<(), (&'static str, &'static str)> {
+fn check_target(entry: &Map<String, Value>) -> Result<(), Complaint> {
     let has = |name| given(entry, name).is_some();
     if has("url") || (has("base_url") && has("webhook_id")) {
         Ok(())
@@ -40,7 +40,11 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
     if !turns.is_empty() {
         return Step::End(judge_last(turns));
     }
-    let url = match (job.text("url"), job.text("base_url"), job.text("webhook_id")) {
+    let url = match (
+        job.text("url"),
+        job.text("base_url"),
+        job.text("webhook_id"),
+    ) {
         (None, Some(base), Some(id)) => {
             format!("{}/api/webhook/{}", base.trim_end_matches('/'), encode(id))
         }

@@ -4,14 +4,15 @@ use serde_json::{Map, Value, json};
 
 use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, shorten};
 use crate::delivery::retry::{Verdict, error_word, judge_last, last_response};
-use crate::domain::forms::{Field, Form, Kind, given};
+use crate::domain::forms::{Complaint, Field, Form, Kind, given};
 use crate::domain::limits::NAME_CHARS;
 use crate::domain::status::Priority;
 
 const API: &str = "https://api.linear.app/graphql";
 const TITLE_CHARS: usize = 255;
 
-const CREATE: &str = "mutation($input: IssueCreateInput!) { issueCreate(input: $input) { success issue { id } } }";
+const CREATE: &str =
+    "mutation($input: IssueCreateInput!) { issueCreate(input: $input) { success issue { id } } }";
 const UPDATE: &str = "mutation($id: String!, $input: IssueUpdateInput!) { issueUpdate(id: $id, input: $input) { success } }";
 const FIND: &str = "query($id: String!) { issue(id: $id) { id } }";
 
@@ -35,7 +36,7 @@ pub const PROVIDER: Provider = Provider {
     step,
 };
 
-fn check_ids(entry: &Map<String, Value>) -> Result<(), (&'static str, &'static str)> {
+fn check_ids(entry: &Map<String, Value>) -> Result<(), Complaint> {
     let has = |name| given(entry, name).is_some();
     let completes = entry.get("action").and_then(Value::as_str) == Some("complete");
     if completes && !has("state_id") {
@@ -108,7 +109,11 @@ fn update(job: &Job) -> Request {
 
 /// A personal key is sent as it is, an OAuth token as a bearer token.
 fn query(job: &Job, query: &str, variables: &Value) -> Request {
-    let request = Request::json("POST", API, &json!({"query": query, "variables": variables}));
+    let request = Request::json(
+        "POST",
+        API,
+        &json!({"query": query, "variables": variables}),
+    );
     match job.text("token") {
         Some(key) if key.starts_with("lin_api_") => request.header("Authorization", key),
         token => request.bearer(token),
@@ -117,7 +122,11 @@ fn query(job: &Job, query: &str, variables: &Value) -> Request {
 
 fn is_conflict(response: &Response) -> bool {
     let body = response.json();
-    let text = |field: &str| body.pointer(field).and_then(Value::as_str).unwrap_or_default();
+    let text = |field: &str| {
+        body.pointer(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     text("/errors/0/extensions/userPresentableMessage").contains("already exists")
         || text("/errors/0/message").contains("conflict on insert")
 }
@@ -128,7 +137,9 @@ fn judge(response: &Response, turns: &[Turn]) -> Verdict {
     let Some(error) = body.pointer("/errors/0") else {
         let done = body.get("data").is_some_and(|data| {
             let results = data.as_object().into_iter().flatten();
-            results.into_iter().all(|(_, result)| result.get("success") != Some(&json!(false)))
+            results
+                .into_iter()
+                .all(|(_, result)| result.get("success") != Some(&json!(false)))
         });
         return match judge_last(turns) {
             Verdict::Delivered { .. } if !done => Verdict::retry("answered without a result"),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, encode, shorten};
 use crate::delivery::retry::{Verdict, error_word, judge_last, last_response};
-use crate::domain::forms::{Field, Form, Kind, given};
+use crate::domain::forms::{Complaint, Field, Form, Kind, given};
 use crate::domain::limits::NAME_CHARS;
 use crate::domain::status::Priority;
 
@@ -36,10 +36,12 @@ pub const PROVIDER: Provider = Provider {
     step,
 };
 
-fn check_priorities(entry: &Map<String, Value>) -> Result<(), (&'static str, &'static str)> {
+fn check_priorities(entry: &Map<String, Value>) -> Result<(), Complaint> {
     let fits = |(name, value): (&String, &Value)| {
         Priority::parse(name, "").is_ok()
-            && value.as_u64().is_some_and(|number| (1..=4).contains(&number))
+            && value
+                .as_u64()
+                .is_some_and(|number| (1..=4).contains(&number))
     };
     match given(entry, "priority_map").and_then(Value::as_object) {
         Some(map) if !map.iter().all(fits) => Err((
@@ -68,7 +70,10 @@ fn create(job: &Job) -> Request {
     let labels = job.config.get("labels").cloned().unwrap_or(json!([]));
     let mut task = Map::new();
     let content = job.render("content", "{{intent}}");
-    task.insert("content".to_owned(), shorten(&content, CONTENT_CHARS).into());
+    task.insert(
+        "content".to_owned(),
+        shorten(&content, CONTENT_CHARS).into(),
+    );
     let description = job.render("description", "Ref: {{ref}}\nPriority: {{priority}}");
     let description = shorten(&description, DESCRIPTION_CHARS);
     task.insert("description".to_owned(), description.into());

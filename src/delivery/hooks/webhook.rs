@@ -17,7 +17,9 @@ pub const PROVIDER: Provider = Provider {
                 "method",
                 Kind::Word(&["GET", "POST", "PUT", "PATCH", "DELETE"]),
             ),
-            Field::optional("headers", Kind::Headers).secret().template(),
+            Field::optional("headers", Kind::Headers)
+                .secret()
+                .template(),
             Field::optional("body", Kind::Any).template(),
             Field::optional("secret", Kind::Line(4096)).secret(),
         ],

@@ -119,7 +119,12 @@ fn until_the_answer_it_does_not_matter_who_wants_to_be_told() {
     assert_eq!(cost(&world), (0, 5, 0, 0));
     world.go_on();
     cost(&world);
-    let work = change_of(world.invoke(), &created.reference, "phone", set(Status::Claimed));
+    let work = change_of(
+        world.invoke(),
+        &created.reference,
+        "phone",
+        set(Status::Claimed),
+    );
     world.pool.run_until(work).unwrap();
     assert_eq!(cost(&world), (1, 5, 1, 0));
     world.go_on();

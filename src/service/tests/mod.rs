@@ -378,6 +378,7 @@ fn isolate_over(
 }
 
 /// A response with this status and body.
+#[expect(clippy::unnecessary_wraps, reason = "it is an answer, as others are")]
 fn answered(status: u16, body: &str) -> Answer {
     Ok(Response {
         status,
