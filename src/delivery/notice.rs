@@ -41,8 +41,8 @@ pub struct Notice {
     pub what: What,
     /// The request as this left it; none in a test.
     pub thread: Option<ThreadState>,
-    /// The status before.
-    pub old_status: Option<Status>,
+    /// The request as this found it; none when it was new.
+    pub before: Option<ThreadState>,
     /// Who did it.
     pub actor: ExecutorId,
     /// How people know them.
@@ -79,7 +79,7 @@ impl Notice {
         Some(Self {
             exchange: exchange.clone(),
             what,
-            old_status: batch.before.map(|before| before.status),
+            before: batch.before,
             thread: Some(batch.after),
             actor,
             names,
@@ -93,7 +93,7 @@ impl Notice {
             exchange: exchange.clone(),
             what: What::Test,
             thread: None,
-            old_status: None,
+            before: None,
             actor,
             names: Names {
                 executor: name.clone(),
@@ -227,7 +227,7 @@ impl Notice {
             ("event", _) => self.event().to_owned(),
             ("actor_id", _) => self.actor.to_string(),
             ("executor_name", _) => self.names.executor.clone(),
-            ("old_status", _) => status(self.old_status),
+            ("old_status", _) => status(self.before.as_ref().map(|before| before.status)),
             ("ref", Some(thread)) => thread.reference.to_string(),
             ("intent", Some(thread)) => thread.intent.clone(),
             ("status", Some(thread)) => status(Some(thread.status)),

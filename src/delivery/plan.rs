@@ -147,7 +147,9 @@ pub fn plan(notice: &Notice, executor: &Executor, moment: &Moment) -> Vec<Owed> 
             .iter()
             .filter(|entry| is_enabled(entry))
         {
-            if let Some(provider) = provider_of(entry, CHANNELS) {
+            if let Some(provider) = provider_of(entry, CHANNELS)
+                && !has_been_cleared(provider, notice, &executor.id)
+            {
                 let quiet_end = quiet_end(provider, notice, executor, moment);
                 let due_at = quiet_end.unwrap_or(moment.now);
                 owe(Subscription::Channel(entry_id(entry)), due_at);
@@ -215,12 +217,29 @@ fn is_still_so(notice: &Notice, told: &ThreadState, current: &ThreadState) -> bo
     }
 }
 
-/// Whether the request is in other hands: taken or over, and not this executor's in any way.
+/// Whether the request is in other hands: taken or over, and not this executor's in any way, nor
+/// was it right before.
 pub fn is_bystander(notice: &Notice, executor: &ExecutorId) -> bool {
+    let takes_part = |state: &Option<ThreadState>| {
+        state
+            .as_ref()
+            .is_some_and(|thread| takes_part(thread, executor))
+    };
     notice
         .thread
         .as_ref()
-        .is_some_and(|thread| thread.status != Status::Pending && !takes_part(thread, executor))
+        .is_some_and(|thread| thread.status != Status::Pending)
+        && !takes_part(&notice.thread)
+        && !takes_part(&notice.before)
+}
+
+/// Whether a channel has nothing to clear any more: it did so when the request was taken.
+fn has_been_cleared(provider: &Provider, notice: &Notice, executor: &ExecutorId) -> bool {
+    let was_open = notice
+        .before
+        .as_ref()
+        .is_none_or(|before| before.status == Status::Pending);
+    provider.clears && is_bystander(notice, executor) && !was_open
 }
 
 fn takes_part(thread: &ThreadState, executor: &ExecutorId) -> bool {

@@ -28,7 +28,7 @@ use crate::storage::layout;
 const SHOWN: usize = 100;
 
 /// An executor's own profile: credentials masked, each channel and hook with its last outcome
-/// among the last [`SHOWN`] attempts.
+/// among the last attempts.
 ///
 /// # Errors
 ///

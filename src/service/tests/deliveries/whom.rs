@@ -349,3 +349,55 @@ fn a_notice_says_what_happened() {
         assert_eq!(told["thread"]["ref"], json!(reference));
     }
 }
+
+#[test]
+fn a_phone_is_cleared_once_when_others_take_over() {
+    let mut world = World::new();
+    for name in ["agent", "phone", "tablet"] {
+        let channel = json!({"type": "ntfy", "topic": name});
+        world.join(name, json!({"notifications": [channel]}));
+    }
+    let mut reference = None;
+    let mut step = |world: &mut World, actor: &str, change: Option<Update>, expected: &[&str]| {
+        world.sent();
+        match (&reference, change) {
+            (Some(reference), Some(change)) => {
+                world.update(reference, actor, change).unwrap();
+            }
+            _ => reference = Some(world.create(actor).unwrap().reference),
+        }
+        let sent = world.sent();
+        let told: std::collections::BTreeSet<_> = sent
+            .iter()
+            .map(|(_, request)| match request.method.as_str() {
+                "PUT" => format!("clear {}", request.url.split('/').nth(3).unwrap()),
+                _ => format!("ring {}", body(request)["topic"].as_str().unwrap()),
+            })
+            .collect();
+        assert_eq!(
+            told.iter().map(String::as_str).collect::<Vec<_>>(),
+            expected
+        );
+    };
+    let takeover = Update {
+        takeover: true,
+        ..set(Status::Claimed)
+    };
+    let world = &mut world;
+    step(world, "agent", None, &["ring phone", "ring tablet"]);
+    let claim = Some(set(Status::Claimed));
+    step(world, "phone", claim, &["clear tablet", "ring agent"]);
+    let start = Some(set(Status::InProgress));
+    step(world, "phone", start, &["ring agent"]);
+    step(world, "agent", Some(say("hurry")), &["ring phone"]);
+    step(
+        world,
+        "tablet",
+        Some(takeover),
+        &["ring agent", "ring phone"],
+    );
+    let release = Some(set(Status::Pending));
+    step(world, "tablet", release, &["ring agent", "ring phone"]);
+    let cancel = Some(set(Status::Cancelled));
+    step(world, "agent", cancel, &["clear phone", "clear tablet"]);
+}
