@@ -28,8 +28,11 @@ use crate::storage::{Condition, List, Put, StoreError, layout};
 
 /// Executors that are looked at together: as many as R2 lists with their summaries.
 const PAGE: usize = 100;
-/// Pages that the writer of a batch looks at itself; a free invocation has 1,000 operations.
-const WRITERS_PAGES: usize = 3;
+/// Pages that the writer of a batch looks at itself: a free invocation has 1,000 operations, and
+/// a page may take 135.
+pub const WRITERS_PAGES: usize = 4;
+/// Pages that a tick looks at for one batch, among others.
+pub const TICKS_PAGES: usize = 1;
 /// Records that are read at once.
 const PARALLEL: usize = 6;
 /// Arranged deletions that an isolate remembers; when there are more it begins anew.
@@ -53,63 +56,61 @@ pub type Kept = (String, Obligation);
 
 /// What came of looking at a page of executors.
 #[derive(Default)]
-pub struct Announced {
+struct Looked {
     /// The chunks that are due at once and that nobody else has put.
-    pub chunks: Vec<Kept>,
-    /// The obligation to look at the next page, if there is one.
-    pub next: Option<Kept>,
+    chunks: Vec<Kept>,
+    /// The key after which the next page begins, if there is one.
+    next: Option<String>,
 }
 
-/// Announces a batch right after its commit and attempts what it owes. False when that is left
-/// to the tick, and nothing has been sent.
-pub async fn announce(app: &App, announcement: &Announcement<'_>) -> (bool, Vec<Kept>) {
-    let mut announced = match look_at_page(app, announcement, None).await {
-        Ok(announced) => announced,
-        Err(error) => {
-            warn("a batch is left to the tick to announce", &error);
-            return (false, Vec::new());
-        }
-    };
-    let mut chunks = std::mem::take(&mut announced.chunks);
-    for _ in 1..WRITERS_PAGES {
-        let Some((key, obligation)) = announced.next.take() else {
-            break;
-        };
-        let Subject::Announcement { after, .. } = &obligation.subject else {
-            break;
-        };
-        let looked = look_at_page(app, announcement, Some(after)).await;
-        let done = async {
-            let page = looked?;
-            app.store.delete(&key).await?;
-            Ok::<_, StoreError>(page)
-        };
-        match done.await {
-            Ok(page) => announced = page,
-            Err(error) => {
-                warn("a page of executors is left to the tick", &error);
-                break;
-            }
-        }
-        chunks.append(&mut announced.chunks);
-    }
-    (true, chunks)
-}
-
-/// Looks at the executors after `after`, and puts what they are owed into `due/`.
-///
-/// 1. List them, and read the records of those who may be owed something.
-/// 2. Plan.
-/// 3. Put the chunks, then the obligation to look at the next page.
+/// Looks at up to `pages` pages of executors after the key `after`, puts what they are owed into
+/// `due/`, and for the rest of them an obligation to go on. Gives the chunks that are due at
+/// once; none of them has been attempted.
 ///
 /// # Errors
 ///
-/// The store's; then some of it may have been put.
-pub async fn look_at_page(
+/// The store's; then all of it is to be done again.
+pub async fn announce(
+    app: &App,
+    announcement: &Announcement<'_>,
+    mut after: Option<String>,
+    pages: usize,
+) -> Result<Vec<Kept>, StoreError> {
+    let mut chunks = Vec::new();
+    for _ in 0..pages {
+        let looked = look_at_page(app, announcement, after.as_deref()).await?;
+        chunks.extend(looked.chunks);
+        after = looked.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if let Some(after) = after {
+        let obligation = Obligation {
+            id: derived_id(&[&announcement.batch_id.to_string(), &after]),
+            opened_at: announcement.opened_at,
+            subject: Subject::Announcement {
+                batch_id: announcement.batch_id,
+                exchange_id: announcement.exchange.clone(),
+                reference: announcement.thread.state.reference.clone(),
+                after,
+            },
+            failures: 0,
+            claim: None,
+        };
+        put_new(app, &obligation.first_key(), &obligation).await?;
+    }
+    Ok(chunks)
+}
+
+/// 1. List a page of executors, and read the records of those who may be owed something.
+/// 2. Plan.
+/// 3. Put the chunks.
+async fn look_at_page(
     app: &App,
     announcement: &Announcement<'_>,
     after: Option<&str>,
-) -> Result<Announced, StoreError> {
+) -> Result<Looked, StoreError> {
     let Announcement {
         thread,
         exchange,
@@ -119,7 +120,7 @@ pub async fn look_at_page(
     let public_url = app.config.public_url.as_deref();
     let names = Names::default();
     let Some(mut notice) = Notice::of(exchange, thread, batch_id, names, public_url) else {
-        return Ok(Announced::default());
+        return Ok(Looked::default());
     };
     // 1.
     let prefix = layout::executors(exchange);
@@ -153,7 +154,7 @@ pub async fn look_at_page(
         .flat_map(|executor| plan(&notice, &executor, &moment))
         .collect();
     // 3.
-    let mut announced = Announced::default();
+    let mut chunks_at_once = Vec::new();
     if !owed.is_empty() {
         notice.names = names_of(app, &notice).await?;
     }
@@ -168,29 +169,13 @@ pub async fn look_at_page(
         let key = layout::due(due_at.max(first_due), obligation.id);
         let is_new = put_new(app, &key, &obligation).await?;
         if is_new && due_at <= opened_at {
-            announced.chunks.push((key, obligation));
+            chunks_at_once.push((key, obligation));
         }
     }
-    if page.more
-        && let Some(after) = last
-    {
-        let obligation = Obligation {
-            id: derived_id(&[&batch_id.to_string(), &after]),
-            opened_at,
-            subject: Subject::Announcement {
-                batch_id,
-                exchange_id: exchange.clone(),
-                reference: thread.state.reference.clone(),
-                after,
-            },
-            failures: 0,
-            claim: None,
-        };
-        let key = obligation.first_key();
-        put_new(app, &key, &obligation).await?;
-        announced.next = Some((key, obligation));
-    }
-    Ok(announced)
+    Ok(Looked {
+        chunks: chunks_at_once,
+        next: last.filter(|_| page.more),
+    })
 }
 
 /// Attempts chunks one after the other, as far as this invocation may.

@@ -108,8 +108,8 @@ async fn run(
         return (Err(failure.into()), rest);
     }
     // 4.
-    let announced = announce(&app, &obligation).await;
-    let rest = if announced {
+    let written = write_event(&app, &obligation).await;
+    let rest = if written {
         obligation.close_after(&app)
     } else {
         nothing()
@@ -146,7 +146,7 @@ pub(super) fn is_of(stored: &Executor, obligation: &Obligation) -> bool {
 }
 
 /// Writes the event of a registration that was committed. False when it is left to the tick.
-pub(super) async fn announce(app: &App, obligation: &Obligation) -> bool {
+pub(super) async fn write_event(app: &App, obligation: &Obligation) -> bool {
     let Subject::Registration {
         exchange_id, event, ..
     } = &obligation.subject

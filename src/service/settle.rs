@@ -10,7 +10,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::ServiceError;
-use super::deliver::{Announcement, announce, attempt_all};
+use super::deliver::{Announcement, WRITERS_PAGES, announce, attempt_all};
 use super::obligations::Obligation;
 use crate::app::App;
 use crate::background::{Rest, nothing};
@@ -56,11 +56,13 @@ pub async fn settle(
             batch_id: obligation.id,
             opened_at: obligation.opened_at,
         };
-        let (announced, chunks) = announce(&app, &announcement).await;
-        if announced {
-            obligation.close(&app).await;
+        match announce(&app, &announcement, None, WRITERS_PAGES).await {
+            Ok(chunks) => {
+                obligation.close(&app).await;
+                attempt_all(&app, chunks).await;
+            }
+            Err(error) => warn("a batch is left to the tick to announce", &error),
         }
-        attempt_all(&app, chunks).await;
     };
     (Ok(state), Box::pin(rest))
 }

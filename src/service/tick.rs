@@ -6,10 +6,10 @@ use std::rc::Rc;
 use futures::stream::{self, StreamExt as _};
 use uuid::Uuid;
 
-use super::deliver::{Announcement, attempt_chunk, look_at_page, sweep_attempts};
+use super::deliver::{Announcement, TICKS_PAGES, announce, attempt_chunk, sweep_attempts};
 use super::derive;
 use super::obligations::{Claim, LAST_LOOK, Obligation, Subject, Verdict};
-use super::register::{announce, is_of};
+use super::register::{is_of, write_event};
 use super::settle::Settlement;
 use crate::app::App;
 use crate::delivery::plan::CHUNK;
@@ -163,7 +163,7 @@ impl Tick<'_> {
                     opened_at,
                 };
                 if let Some(thread) = batch.load_thread(app).await? {
-                    self.announce(&batch, &thread, Some(after)).await?;
+                    self.announce(&batch, &thread, Some(after.clone())).await?;
                 }
                 return Ok(Verdict::Done);
             }
@@ -227,7 +227,7 @@ impl Tick<'_> {
         &self,
         batch: &Batch<'_>,
         thread: &Thread,
-        after: Option<&str>,
+        after: Option<String>,
     ) -> Result<(), StoreError> {
         let announcement = Announcement {
             thread,
@@ -235,8 +235,8 @@ impl Tick<'_> {
             batch_id: batch.id,
             opened_at: batch.opened_at,
         };
-        let announced = look_at_page(self.app, &announcement, after).await?;
-        let keys = announced.chunks.into_iter().map(|(key, _)| key);
+        let chunks = announce(self.app, &announcement, after, TICKS_PAGES).await?;
+        let keys = chunks.into_iter().map(|(key, _)| key);
         self.deliveries.borrow_mut().extend(keys);
         Ok(())
     }
@@ -324,7 +324,7 @@ async fn see_to_registration(
     let stored = load::<Executor>(app.store.as_ref(), &key).await?;
     let committed = stored.is_some_and(|stored| is_of(&stored.document, obligation));
     if committed {
-        met(announce(app, obligation).await)?;
+        met(write_event(app, obligation).await)?;
     } else if now.since(obligation.opened_at) >= LAST_LOOK {
         app.store
             .delete(&layout::key(exchange_id, key_hash))

@@ -16,6 +16,9 @@ const JSON_TYPE = { headers: { "Content-Type": "application/json; charset=utf-8"
 const CREATED = { status: 201, ...JSON_TYPE };
 const REF_CHARACTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+/** Pages of executors that the exchange itself looks at after a change. */
+const WRITERS_PAGES = 4;
+
 /** The present index entries of each thread that was posted here: its own, to be replaced. */
 const entriesOf = new Map();
 
@@ -104,11 +107,23 @@ async function register(context) {
   return new Response(sample.answer, CREATED);
 }
 
-/** After the answer: look whether the thread has moved on, remove what is outdated. */
+/** After the answer: look whether the thread has moved on, remove what is outdated, list whom to tell. */
 async function tidy(ref, outdated, due) {
   await read(threadKey(ref));
   await Promise.all(outdated.map((key) => bucket.delete(key)));
+  await listPages("executors/exchange=home/", WRITERS_PAGES);
   await bucket.delete(due);
+}
+
+/** Up to so many pages of a list. */
+async function listPages(prefix, most) {
+  let cursor;
+  for (let page = 0; page < most; page++) {
+    const include = ["customMetadata"];
+    const { truncated, ...rest } = await bucket.list({ prefix, limit: 100, include, cursor });
+    if (!truncated) return;
+    cursor = rest.cursor;
+  }
 }
 
 async function read(key) {

@@ -17,6 +17,8 @@ fn five_hundred_executors_each_get_what_they_should() {
     let crowded = claim_cost(&mut world, Some(&reference));
     assert_eq!(alone, crowded, "operations before the answer");
     // What the writer left comes with the ticks, each within its bound.
+    let operations = world.store.take_operations().len();
+    assert!(operations < 1_000, "{operations} operations by the writer");
     let mut sent = world.sent();
     assert!(sent.len() <= 48, "{}", sent.len());
     for _ in 0..16 {
