@@ -13,8 +13,8 @@
 //! | what a bucket must do | [`storage::ObjectStore`] |
 //! | the write path | [`service::update`] |
 //! | what follows a commit | [`service::settle`] |
-| who is told of what, and when | [`delivery::plan`] |
-| providers of notifications and hooks | [`delivery`] |
+//! | who is told of what, and when | [`delivery::plan`] |
+//! | providers of notifications and hooks | [`delivery`] |
 //! | recovery after a crash | [`service::tick`] |
 //! | routes | [`api`] |
 //! | error statuses | [`api::errors`] |

@@ -178,9 +178,7 @@ fn quiet_end(
     executor: &Executor,
     moment: &Moment,
 ) -> Option<Timestamp> {
-    // What clears a notification rings nobody.
-    let is_silent = provider.clears && is_bystander(notice, &executor.id);
-    if notice.priority() == Priority::Urgent || is_silent {
+    if notice.priority() == Priority::Urgent || only_clears(provider, notice, &executor.id) {
         return None;
     }
     QuietHours::of(&executor.preferences, moment.default_zone)?.end_after(moment.now, moment.zones)
@@ -196,9 +194,15 @@ pub fn readiness(
 ) -> Readiness {
     if let Some(told) = &notice.thread
         && moment.now.since(told.updated_at) > FRESH
-        && !is_still_so(notice, told, current)
     {
-        return Readiness::Never;
+        let is_needed = if only_clears(provider, notice, &executor.id) {
+            current.status != Status::Pending
+        } else {
+            is_still_so(notice, told, current)
+        };
+        if !is_needed {
+            return Readiness::Never;
+        }
     }
     match quiet_end(provider, notice, executor, moment) {
         Some(end) => Readiness::At(end),
@@ -239,7 +243,12 @@ fn has_been_cleared(provider: &Provider, notice: &Notice, executor: &ExecutorId)
         .before
         .as_ref()
         .is_none_or(|before| before.status == Status::Pending);
-    provider.clears && is_bystander(notice, executor) && !was_open
+    only_clears(provider, notice, executor) && !was_open
+}
+
+/// Whether a delivery rings nobody, but clears what rang before.
+fn only_clears(provider: &Provider, notice: &Notice, executor: &ExecutorId) -> bool {
+    provider.clears && is_bystander(notice, executor)
 }
 
 fn takes_part(thread: &ThreadState, executor: &ExecutorId) -> bool {

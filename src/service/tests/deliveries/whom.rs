@@ -401,3 +401,27 @@ fn a_phone_is_cleared_once_when_others_take_over() {
     let cancel = Some(set(Status::Cancelled));
     step(world, "agent", cancel, &["clear phone", "clear tablet"]);
 }
+
+#[test]
+fn a_clearing_that_failed_is_repeated_while_the_request_is_taken() {
+    for (then, cleared) in [(Status::InProgress, 1), (Status::Pending, 0)] {
+        let mut world = World::new();
+        world.register("agent").unwrap();
+        world.register("phone").unwrap();
+        let channel = json!({"type": "ntfy", "topic": "tablet"});
+        world.join("tablet", json!({"notifications": [channel]}));
+        let reference = world.create("agent").unwrap().reference;
+        world.react(|_| answered(502, ""));
+        world
+            .update(&reference, "phone", set(Status::Claimed))
+            .unwrap();
+        world.react(|_| answered(200, "{}"));
+        world.update(&reference, "phone", set(then)).unwrap();
+        world.sent();
+        world.tick_after(2 * MINUTE);
+        let sent = world.sent();
+        let count = sent.iter().filter(|(_, r)| r.method == "PUT").count();
+        assert_eq!(count, cleared, "{then}");
+        world.assert_settles("cleared");
+    }
+}
