@@ -45,7 +45,6 @@ pub struct Owed {
     /// To whom.
     pub executor_id: ExecutorId,
     /// By which of its channels or hooks.
-    #[serde(flatten)]
     pub subscription: Subscription,
     /// Not before this moment.
     pub due_at: Timestamp,
