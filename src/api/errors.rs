@@ -154,7 +154,7 @@ impl ApiError {
             Self::OtherExecutor => Answer::new(
                 403,
                 "other_executor",
-                "An executor may change its own profile only.",
+                "An executor may see, test and change its own profile only.",
             ),
             Self::RegistrationToken => Answer::new(
                 403,

@@ -10,7 +10,7 @@ use super::plan::{
     Chunk, Moment, Owed, Readiness, Subscription, creators, delivery_id, is_bystander, is_meant,
     needs_external_id, readiness, was_there,
 };
-use super::provider::{Job, Provider, Step, Turn};
+use super::provider::{Created, Job, Provider, Step, Turn};
 use super::record::{
     Attempt, External, Outcome, Owner, find_external, log_attempt, note_failure, note_success,
     remember_external, set_disabled,
@@ -88,7 +88,7 @@ struct Delivery<'a> {
 /// What is known of an id before a hook that may use it.
 enum Known {
     /// It is this, or none is needed.
-    Id(Option<String>),
+    Is(Option<Created>),
     /// It is still to come.
     Waits,
     /// It will never be.
@@ -139,7 +139,7 @@ impl Delivery<'_> {
         let known = self.known_id(&executor, config).await?;
         // 4.
         let (verdict, status) = match known {
-            Known::Id(id) => self.send(provider, config, id.as_deref()).await,
+            Known::Is(created) => self.send(provider, config, created.as_ref()).await,
             Known::Waits => return Ok(self.wait(provider).await),
             Known::Never => {
                 let reason = "no hook on on_request_created gave an id";
@@ -159,7 +159,7 @@ impl Delivery<'_> {
         executor: &Executor,
         hook: &Map<String, Value>,
     ) -> Result<Known, StoreError> {
-        let none = Ok(Known::Id(None));
+        let none = Ok(Known::Is(None));
         let (Subscription::Hook(own_id), Some(event), Some(thread)) = (
             &self.owed.subscription,
             self.notice.hook_event(),
@@ -178,7 +178,10 @@ impl Delivery<'_> {
             }
             let owner = self.owner();
             match find_external(self.app, owner, &thread.reference, &id).await? {
-                Some(External::ExternalId(id)) => return Ok(Known::Id(Some(id))),
+                Some(External::ExternalId(id)) => {
+                    let by = creator.as_object().cloned().unwrap_or_default();
+                    return Ok(Known::Is(Some(Created { id, by })));
+                }
                 Some(External::Never(_)) => {}
                 None => waits |= is_enabled(creator) && was_there(executor, creator, thread),
             }
@@ -207,7 +210,7 @@ impl Delivery<'_> {
         &self,
         provider: &Provider,
         config: &Map<String, Value>,
-        external_id: Option<&str>,
+        created: Option<&Created>,
     ) -> (Verdict, Option<u16>) {
         let app = self.app;
         let config = match open(app, self.owner(), config) {
@@ -220,7 +223,7 @@ impl Delivery<'_> {
             id: self.id(),
             now: self.now,
             is_bystander: is_bystander(self.notice, &self.owed.executor_id),
-            external_id,
+            created,
             tokens: &app.isolate.tokens,
         };
         converse(&app.outbound, provider, &job).await

@@ -38,10 +38,18 @@ pub struct Job<'a> {
     pub now: Timestamp,
     /// Whether the recipient has no part in the request any more: someone else took it.
     pub is_bystander: bool,
-    /// The id that an earlier hook of this executor got from its provider.
-    pub external_id: Option<&'a str>,
+    /// What an earlier hook of this executor created.
+    pub created: Option<&'a Created>,
     /// Access tokens.
     pub tokens: &'a Tokens,
+}
+
+/// What an earlier hook created.
+pub struct Created {
+    /// The provider's id of it.
+    pub id: String,
+    /// The configuration of that hook.
+    pub by: Map<String, Value>,
 }
 
 /// What to do next.
@@ -206,7 +214,9 @@ impl Job<'_> {
 
     fn variable(&self, name: &str) -> String {
         if name == EXTERNAL_ID {
-            return self.external_id.unwrap_or_default().to_owned();
+            return self
+                .created
+                .map_or(String::new(), |created| created.id.clone());
         }
         self.notice.variable(name)
     }

@@ -199,7 +199,7 @@ pub async fn note_failure(app: &App, owner: Owner<'_>, subscription: &str, now: 
     }
 }
 
-/// Disables a channel or hook for `reason`, or with none enables it.
+/// Disables a channel or hook for `reason`, which the log is told of too, or with none enables it.
 pub async fn set_disabled(
     app: &App,
     owner: Owner<'_>,
@@ -208,6 +208,10 @@ pub async fn set_disabled(
     now: Timestamp,
 ) {
     let key = layout::executor(owner.exchange, owner.executor);
+    if let Some(reason) = reason {
+        let what = format!("{subscription} of {key} is disabled");
+        warn(&what, &reason);
+    }
     let store = app.store.as_ref();
     let current = match load::<Executor>(store, &key).await {
         Ok(current) => current,

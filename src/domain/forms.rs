@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::address::parse_address;
-use super::limits::{HEADERS, URL_CHARS};
+use super::limits::{HEADER_BYTES, HEADERS, URL_CHARS};
 use super::template::{VARIABLES, render, variables};
 use super::text::{Invalid, check_line};
 
@@ -228,9 +228,9 @@ fn check_headers(headers: &Map<String, Value>, path: &str) -> Result<(), Invalid
             return Err(Invalid::new(path, "is set by the exchange itself"));
         }
         match value {
-            Value::String(text) if text.len() <= URL_CHARS => {}
+            Value::String(text) if text.len() <= HEADER_BYTES => {}
             Value::String(_) => {
-                let problem = format!("must be at most {URL_CHARS} bytes long");
+                let problem = format!("must be at most {HEADER_BYTES} bytes long");
                 return Err(Invalid::new(path, problem));
             }
             _ => return Err(Invalid::new(path, "must be a string")),

@@ -34,6 +34,10 @@ pub const CHANNELS: usize = 20;
 /// Most hooks of one executor for one event.
 pub const HOOKS_PER_EVENT: usize = 20;
 
+/// Longest credential of a channel or hook, in characters.
+pub const CREDENTIAL_CHARS: usize = 4096;
+/// Longest value of a header of a webhook, in bytes.
+pub const HEADER_BYTES: usize = 2048;
 /// Most headers of one webhook.
 pub const HEADERS: usize = 20;
 

@@ -233,6 +233,16 @@ fn a_disabled_entry_is_enabled_by_giving_it_again() {
     desk.change(&mut executor, json!({ "notifications": shown }))
         .unwrap();
     assert_eq!(executor.notifications[0]["disabled"]["reason"], "410");
+    let mut mended = executor.notifications.clone();
+    mended[0]["number"] = json!("2");
+    let mut other = executor.clone();
+    desk.change(&mut other, json!({ "notifications": mended }))
+        .unwrap();
+    assert_eq!(
+        other.notifications[0].get("disabled"),
+        None,
+        "it is changed"
+    );
     let given = json!({"notifications": [{"type": "phone", "number": "1"}]});
     desk.change(&mut executor, given).unwrap();
     assert_eq!(executor.notifications[0].get("disabled"), None);

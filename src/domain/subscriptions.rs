@@ -302,13 +302,14 @@ impl Entry {
                 }
             }
         }
+        let is_same = self.fields == without_own(&old);
         let mut entry = self.fields;
         let kept = |name| old.get(name).cloned();
         let id = kept(own::ID).unwrap_or_else(|| new_id().into());
         let created_at = kept(own::CREATED_AT).unwrap_or_else(|| now.to_string().into());
         entry.insert(own::ID.to_owned(), id);
         entry.insert(own::CREATED_AT.to_owned(), created_at);
-        if let Some(disabled) = kept(own::DISABLED).filter(|_| self.stays_disabled) {
+        if let Some(disabled) = kept(own::DISABLED).filter(|_| self.stays_disabled && is_same) {
             entry.insert(own::DISABLED.to_owned(), disabled);
         }
         Ok(Value::Object(entry))

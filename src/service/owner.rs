@@ -149,7 +149,7 @@ async fn try_channel(
                     id: delivery_id,
                     now: app.clock.now(),
                     is_bystander: false,
-                    external_id: None,
+                    created: None,
                     tokens: &app.isolate.tokens,
                 };
                 converse(&app.outbound, provider, &job).await

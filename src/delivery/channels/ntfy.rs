@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::delivery::provider::{Job, Provider, Request, Step, Turn, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
 use crate::domain::forms::{Field, Form, Kind, text};
-use crate::domain::limits::TOPIC_CHARS;
+use crate::domain::limits::{CREDENTIAL_CHARS, TOPIC_CHARS};
 use crate::domain::status::Priority;
 
 /// The server that is used when a channel names none.
@@ -22,10 +22,13 @@ pub const PROVIDER: Provider = Provider {
         fields: &[
             Field::required("topic", Kind::Line(TOPIC_CHARS)),
             Field::optional("server", Kind::Url),
-            Field::optional("token", Kind::Line(4096)).secret(),
+            Field::optional("token", Kind::Line(CREDENTIAL_CHARS)).secret(),
         ],
         check: |entry| {
             let is_named = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            if text(entry, "server").is_some_and(|url| url.contains(['?', '#'])) {
+                return Err(("server", "must not have a query or fragment"));
+            }
             match text(entry, "topic") {
                 Some(topic) if !topic.bytes().all(is_named) => {
                     Err(("topic", "must be of letters, digits, - and _"))

@@ -6,6 +6,7 @@ use crate::delivery::provider::{Job, Provider, Request, Step, Turn};
 use crate::delivery::retry::{Verdict, judge_last};
 use crate::delivery::sign::{check_secret, sign};
 use crate::domain::forms::{Field, Form, Kind};
+use crate::domain::limits::CREDENTIAL_CHARS;
 
 /// The type `webhook` among channels.
 pub const PROVIDER: Provider = Provider {
@@ -13,7 +14,7 @@ pub const PROVIDER: Provider = Provider {
         name: "webhook",
         fields: &[
             Field::required("url", Kind::Url).secret(),
-            Field::optional("secret", Kind::Line(4096)).secret(),
+            Field::optional("secret", Kind::Line(CREDENTIAL_CHARS)).secret(),
             Field::optional("headers", Kind::Headers)
                 .secret()
                 .template(),

@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, encode, shorten};
 use crate::delivery::retry::{Verdict, error_word, judge_last};
-use crate::domain::forms::{Field, Form, Kind};
-use crate::domain::limits::NAME_CHARS;
+use crate::domain::forms::{Field, Form, Kind, text};
+use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::time::Timestamp;
 
 const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
@@ -24,10 +24,10 @@ pub const PROVIDER: Provider = Provider {
     form: Form {
         name: "google_tasks",
         fields: &[
-            Field::required("client_id", Kind::Line(4096)),
-            Field::required("client_secret", Kind::Line(4096)).secret(),
-            Field::required("refresh_token", Kind::Line(4096)).secret(),
-            Field::optional("tasklist", Kind::Line(NAME_CHARS)),
+            Field::required("client_id", Kind::Line(CREDENTIAL_CHARS)),
+            Field::required("client_secret", Kind::Line(CREDENTIAL_CHARS)).secret(),
+            Field::required("refresh_token", Kind::Line(CREDENTIAL_CHARS)).secret(),
+            Field::optional("tasklist", Kind::Line(NAME_CHARS)).template(),
             Field::optional("title", Kind::Text).template(),
             Field::optional("notes", Kind::Text).template(),
             Field::optional("due", Kind::Text).template(),
@@ -103,7 +103,11 @@ fn keep_token(job: &Job, key: &str, response: &Response) -> Option<String> {
 }
 
 fn call(job: &Job, token: &str) -> Request {
-    let list = encode(job.text("tasklist").unwrap_or("@default"));
+    // A task is where it was created, unless the hook says otherwise.
+    let created_in = job
+        .created
+        .and_then(|created| text(&created.by, "tasklist"));
+    let list = encode(&job.render("tasklist", created_in.unwrap_or("@default")));
     let tasks = format!("{API}/lists/{list}/tasks");
     if job.text("action") == Some("complete") {
         let task = encode(&job.render("task_id", "{{external_id}}"));

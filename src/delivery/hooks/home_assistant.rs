@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::delivery::provider::{Job, Provider, Request, Step, Turn, encode};
 use crate::delivery::retry::judge_last;
-use crate::domain::forms::{Complaint, Field, Form, Kind, given};
-use crate::domain::limits::NAME_CHARS;
+use crate::domain::forms::{Complaint, Field, Form, Kind, given, text};
+use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 
 /// The type `home_assistant`.
 pub const PROVIDER: Provider = Provider {
@@ -14,9 +14,11 @@ pub const PROVIDER: Provider = Provider {
         name: "home_assistant",
         fields: &[
             Field::optional("url", Kind::Url).secret().template(),
-            Field::optional("base_url", Kind::Url),
-            Field::optional("webhook_id", Kind::Line(NAME_CHARS)).secret(),
-            Field::optional("token", Kind::Line(4096)).secret(),
+            Field::optional("base_url", Kind::Url).template(),
+            Field::optional("webhook_id", Kind::Line(NAME_CHARS))
+                .secret()
+                .template(),
+            Field::optional("token", Kind::Line(CREDENTIAL_CHARS)).secret(),
             Field::optional("body", Kind::Any).template(),
         ],
         check: check_target,
@@ -28,6 +30,9 @@ pub const PROVIDER: Provider = Provider {
 
 fn check_target(entry: &Map<String, Value>) -> Result<(), Complaint> {
     let has = |name| given(entry, name).is_some();
+    if text(entry, "base_url").is_some_and(|base| base.contains(['?', '#'])) {
+        return Err(("base_url", "must not have a query or fragment"));
+    }
     if has("url") || (has("base_url") && has("webhook_id")) {
         Ok(())
     } else {
@@ -40,15 +45,13 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
     if !turns.is_empty() {
         return Step::End(judge_last(turns));
     }
-    let url = match (
-        job.text("url"),
-        job.text("base_url"),
-        job.text("webhook_id"),
-    ) {
-        (None, Some(base), Some(id)) => {
-            format!("{}/api/webhook/{}", base.trim_end_matches('/'), encode(id))
+    let url = match job.text("url") {
+        Some(_) => job.render_url("url"),
+        None => {
+            let base = job.render_url("base_url");
+            let id = encode(&job.render("webhook_id", ""));
+            format!("{}/api/webhook/{id}", base.trim_end_matches('/'))
         }
-        _ => job.render_url("url"),
     };
     let default = json!({
         "action": format!("mess_{}", job.notice.event()),

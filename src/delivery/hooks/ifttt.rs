@@ -5,14 +5,14 @@ use serde_json::json;
 use crate::delivery::provider::{Job, Provider, Request, Step, Turn, encode};
 use crate::delivery::retry::judge_last;
 use crate::domain::forms::{Field, Form, Kind};
-use crate::domain::limits::NAME_CHARS;
+use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 
 /// The type `ifttt`.
 pub const PROVIDER: Provider = Provider {
     form: Form {
         name: "ifttt",
         fields: &[
-            Field::required("key", Kind::Line(4096)).secret(),
+            Field::required("key", Kind::Line(CREDENTIAL_CHARS)).secret(),
             Field::optional("event", Kind::Line(NAME_CHARS)).template(),
             Field::optional("value1", Kind::Text).template(),
             Field::optional("value2", Kind::Text).template(),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, shorten};
 use crate::delivery::retry::{Verdict, error_word, judge_last, last_response};
 use crate::domain::forms::{Complaint, Field, Form, Kind, given};
-use crate::domain::limits::NAME_CHARS;
+use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::status::Priority;
 
 const API: &str = "https://api.linear.app/graphql";
@@ -21,12 +21,12 @@ pub const PROVIDER: Provider = Provider {
     form: Form {
         name: "linear",
         fields: &[
-            Field::required("token", Kind::Line(4096)).secret(),
-            Field::optional("team_id", Kind::Line(NAME_CHARS)),
+            Field::required("token", Kind::Line(CREDENTIAL_CHARS)).secret(),
+            Field::optional("team_id", Kind::Line(NAME_CHARS)).template(),
             Field::optional("title", Kind::Text).template(),
             Field::optional("description", Kind::Text).template(),
             Field::optional("action", Kind::Word(&["create", "complete"])),
-            Field::optional("state_id", Kind::Line(NAME_CHARS)),
+            Field::optional("state_id", Kind::Line(NAME_CHARS)).template(),
             Field::optional("issue_id", Kind::Text).template(),
         ],
         check: check_ids,
@@ -87,11 +87,11 @@ fn create(job: &Job) -> Request {
     };
     let input = json!({
         "id": job.id,
-        "teamId": job.text("team_id"),
+        "teamId": job.render("team_id", ""),
         "title": shorten(&job.render("title", "{{intent}}"), TITLE_CHARS),
         "description": job.render("description", "{{intent}}\n\nRef: {{ref}}"),
         "priority": priority,
-        "stateId": job.text("state_id"),
+        "stateId": job.text("state_id").map(|_| job.render("state_id", "")),
     });
     // What is not given is left out.
     let input: Map<String, Value> = match input {
@@ -103,7 +103,7 @@ fn create(job: &Job) -> Request {
 
 fn update(job: &Job) -> Request {
     let id = job.render("issue_id", "{{external_id}}");
-    let input = json!({"stateId": job.text("state_id")});
+    let input = json!({"stateId": job.render("state_id", "")});
     query(job, UPDATE, &json!({"id": id, "input": input}))
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, encode, shorten};
 use crate::delivery::retry::{Verdict, error_word, judge_last, last_response};
 use crate::domain::forms::{Complaint, Field, Form, Kind, given};
-use crate::domain::limits::NAME_CHARS;
+use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::status::Priority;
 
 const API: &str = "https://api.todoist.com/api/v1";
@@ -19,10 +19,10 @@ pub const PROVIDER: Provider = Provider {
     form: Form {
         name: "todoist",
         fields: &[
-            Field::required("token", Kind::Line(4096)).secret(),
+            Field::required("token", Kind::Line(CREDENTIAL_CHARS)).secret(),
             Field::optional("content", Kind::Text).template(),
             Field::optional("description", Kind::Text).template(),
-            Field::optional("project_id", Kind::Line(NAME_CHARS)),
+            Field::optional("project_id", Kind::Line(NAME_CHARS)).template(),
             Field::optional("labels", Kind::Texts).template(),
             Field::optional("due_string", Kind::Text).template(),
             Field::optional("priority_map", Kind::Object),
@@ -79,7 +79,8 @@ fn create(job: &Job) -> Request {
     task.insert("description".to_owned(), description.into());
     task.insert("priority".to_owned(), priority(job).into());
     task.insert("labels".to_owned(), job.render_json(&labels));
-    if let Some(project) = job.text("project_id") {
+    let project = job.render("project_id", "");
+    if !project.is_empty() {
         task.insert("project_id".to_owned(), project.into());
     }
     let due = job.render("due_string", "");

@@ -6,6 +6,7 @@ use crate::delivery::provider::{Job, Provider, Request, Step, Turn};
 use crate::delivery::retry::{Verdict, judge_last, last_response};
 use crate::delivery::sign::{check_secret, sign};
 use crate::domain::forms::{Field, Form, Kind};
+use crate::domain::limits::CREDENTIAL_CHARS;
 
 /// The type `webhook` among hooks.
 pub const PROVIDER: Provider = Provider {
@@ -21,7 +22,7 @@ pub const PROVIDER: Provider = Provider {
                 .secret()
                 .template(),
             Field::optional("body", Kind::Any).template(),
-            Field::optional("secret", Kind::Line(4096)).secret(),
+            Field::optional("secret", Kind::Line(CREDENTIAL_CHARS)).secret(),
         ],
         check: check_secret,
     },

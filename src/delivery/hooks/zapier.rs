@@ -12,7 +12,9 @@ pub const PROVIDER: Provider = Provider {
     form: Form {
         name: "zapier",
         fields: &[
-            Field::required("webhook_url", Kind::Url).secret(),
+            Field::required("webhook_url", Kind::Url)
+                .secret()
+                .template(),
             Field::optional("body", Kind::Any).template(),
         ],
         check: Form::ANY,
@@ -34,6 +36,6 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
         "status": job.notice.variable("status"),
         "event": job.notice.event(),
     });
-    let request = Request::new("POST", job.text("webhook_url").unwrap_or_default());
+    let request = Request::new("POST", job.render_url("webhook_url"));
     Step::Send(job.with_headers_and_body(request, &default))
 }
