@@ -221,16 +221,17 @@ impl Job<'_> {
         self.notice.variable(name)
     }
 
-    /// `request` with the configuration's `headers` and a body: `body` is given the content type
+    /// `request` with `headers` of the configuration and a body: `body` is given the content type
     /// that they name, or else `content_type`.
     pub fn with_headers(
         &self,
         mut request: Request,
+        headers: Option<&Value>,
         content_type: &str,
         body: impl FnOnce(&str) -> String,
     ) -> Request {
         let mut content_type = content_type.to_owned();
-        let headers = self.config.get("headers").and_then(Value::as_object);
+        let headers = headers.and_then(Value::as_object);
         for (name, value) in headers.into_iter().flatten() {
             let value = self.render_text(value.as_str().unwrap_or_default());
             if name.eq_ignore_ascii_case("content-type") {
@@ -246,25 +247,40 @@ impl Job<'_> {
         request.header("Content-Type", &content_type).body(body)
     }
 
-    /// `request` with the configuration's `headers` and its `body`, or else `default`.
+    /// `request` with `headers` of the configuration and its `body`, or else `default`.
     ///
     /// A body that is a string is sent as it is, the values in it escaped as its content type
     /// wants it; any other body is sent as JSON.
-    pub fn with_headers_and_body(&self, request: Request, default: &Value) -> Request {
+    pub fn with_headers_and_body(
+        &self,
+        request: Request,
+        headers: Option<&Value>,
+        default: &Value,
+    ) -> Request {
         let given = self.config.get("body").filter(|body| !body.is_null());
         let Some(Value::String(template)) = given else {
-            return self.with_headers(request, "application/json", |_| {
+            return self.with_headers(request, headers, "application/json", |_| {
                 given
                     .map_or_else(|| default.clone(), |body| self.render_json(body))
                     .to_string()
             });
         };
-        self.with_headers(request, "text/plain; charset=utf-8", |content_type| {
+        // Who writes JSON as a text means JSON.
+        let is_json = serde_json::from_str::<Value>(&render(template, |_| "x".to_owned()))
+            .is_ok_and(|value| value.is_object() || value.is_array());
+        let default_type = if is_json {
+            "application/json"
+        } else {
+            "text/plain; charset=utf-8"
+        };
+        self.with_headers(request, headers, default_type, |content_type| {
             let kind = content_type.to_ascii_lowercase();
-            if kind.contains("json") {
+            if is_json || kind.contains("json") {
                 self.render_escaped(template, escape_json)
             } else if kind.starts_with("application/x-www-form-urlencoded") {
                 self.render_escaped(template, encode)
+            } else if kind.contains("xml") || kind.contains("html") {
+                self.render_escaped(template, escape_xml)
             } else {
                 self.render_text(template)
             }
@@ -289,12 +305,16 @@ pub fn encode(text: &str) -> String {
         .remove(b'.')
         .remove(b'_')
         .remove(b'~');
-    // A segment of dots alone would climb in the path.
-    match text {
-        "." => "%2E".to_owned(),
-        ".." => "%2E%2E".to_owned(),
-        _ => utf8_percent_encode(text, RESERVED).to_string(),
-    }
+    utf8_percent_encode(text, RESERVED).to_string()
+}
+
+/// A text as it stands in XML or HTML, also in a quoted attribute.
+pub fn escape_xml(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 /// A text as the inside of a JSON string.

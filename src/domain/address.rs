@@ -9,9 +9,21 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Names that lead to this machine or this network: RFC 6761, RFC 6762, RFC 8375 and the
-/// `.internal` that is reserved for private use.
-const PRIVATE_NAMES: [&str; 4] = ["localhost", "local", "internal", "home.arpa"];
+/// Names that lead to this machine or this network: RFC 6761, RFC 6762, RFC 8375, the `.internal`
+/// that is reserved for private use, and what routers and offices use besides.
+const PRIVATE_NAMES: [&str; 11] = [
+    "localhost",
+    "local",
+    "internal",
+    "home.arpa",
+    "localdomain",
+    "lan",
+    "home",
+    "corp",
+    "intranet",
+    "private",
+    "fritz.box",
+];
 
 /// Reads a URL that is to be called, in the one spelling in which it will be.
 ///
@@ -25,6 +37,9 @@ pub fn parse_address(text: &str, allow_private: bool) -> Result<Url, &'static st
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not contain a user name or password");
+    }
+    if climbs(text) {
+        return Err("must not have . or .. in its path");
     }
     let private = match url.host() {
         None => return Err("must name a host"),
@@ -41,6 +56,15 @@ pub fn parse_address(text: &str, allow_private: bool) -> Result<Url, &'static st
         );
     }
     Ok(url)
+}
+
+/// Whether a segment of the path is `.` or `..`, in any spelling: the parser would follow it.
+fn climbs(text: &str) -> bool {
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    path.split(['/', '\\']).any(|segment| {
+        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+        plain == "." || plain == ".."
+    })
 }
 
 /// A name without a dot is looked up in the local network.
@@ -168,6 +192,9 @@ mod tests {
             "http://metadata.google.internal/",
             "http://nas.home.arpa/",
             "http://router/",
+            "http://nas.lan/",
+            "http://nas.fritz.box/",
+            "http://wiki.corp./",
             "http://lo%63alhost/",
         ] {
             let refused = parse_address(bad, false);
@@ -201,6 +228,11 @@ mod tests {
             "https://user:pass@example.com/",
             "https://:pass@example.com/",
             "https://exa mple.com/",
+            "https://example.com/a/../b",
+            "https://example.com/a/%2e%2E",
+            "https://example.com/.%2e/b?c",
+            "https://example.com\\..\\b",
+            "https://example.com/./b",
         ] {
             assert!(parse_address(bad, true).is_err(), "{bad}");
         }

@@ -186,22 +186,26 @@ fn check_url(
     allow_private: bool,
 ) -> Result<(), Invalid> {
     check_line(text, path, URL_CHARS)?;
-    let example = if is_template {
-        let authority = text.split('/').nth(2).unwrap_or_default();
-        if authority.contains("{{") {
-            let problem = "must not have a template in its host: that would let a request choose whom to call";
-            return Err(Invalid::new(path, problem));
-        }
-        render(text, |_| "x".to_owned())
-    } else {
-        text.to_owned()
+    let parse = |value: &str| {
+        let example = if is_template {
+            render(text, |_| value.to_owned())
+        } else {
+            text.to_owned()
+        };
+        parse_address(&example, allow_private).map_err(|problem| Invalid::new(path, problem))
     };
-    parse_address(&example, allow_private).map_err(|problem| Invalid::new(path, problem))?;
+    if parse("x")?.origin() != parse("y")?.origin() {
+        let problem =
+            "must not have a template in its host: that would let a request choose whom to call";
+        return Err(Invalid::new(path, problem));
+    }
     Ok(())
 }
 
 /// Headers that the runtime or the exchange sets itself.
-const OWN_HEADERS: [&str; 9] = [
+///
+/// And `sealed`, which is how a credential at rest is told from an object of headers.
+const OWN_HEADERS: [&str; 10] = [
     "connection",
     "content-length",
     "host",
@@ -211,6 +215,7 @@ const OWN_HEADERS: [&str; 9] = [
     "transfer-encoding",
     "upgrade",
     "proxy-authorization",
+    "sealed",
 ];
 
 fn check_headers(headers: &Map<String, Value>, path: &str) -> Result<(), Invalid> {

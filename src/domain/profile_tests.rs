@@ -275,6 +275,11 @@ fn a_masked_profile_can_be_given_back() {
             executor.notifications[0]["headers"]["Authorization"],
             SECRET
         );
+        // Nor is what is behind a mask sent elsewhere, or under another type's name.
+        let mut elsewhere = shown.clone();
+        elsewhere["url"] = json!("https://elsewhere.example/");
+        let refused = desk.change(&mut executor, json!({ "notifications": [elsewhere] }));
+        assert_eq!(refused.unwrap_err().path, "notifications[0].url");
         // Behind another's mask there is nothing.
         for wrong in ["••••", "••••xxxx"] {
             shown["pin"] = json!(wrong);

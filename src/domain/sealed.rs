@@ -1,7 +1,7 @@
 //! Sealed credentials: encrypted where they lie, with a key that the bucket does not hold.
 //!
 //! A sealed text is `{"sealed": "{key id}.{base64 of nonce and ciphertext}"}`: AES-256-GCM with a
-//! random nonce of 96 bits each, bound to its owner, so that it opens nowhere else. Clients
+//! random nonce of 96 bits each, bound to its owner and its field, so that it opens nowhere else. Clients
 //! cannot write one: a credential that they give is a string.
 
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
@@ -80,16 +80,16 @@ impl Seal<'_> {
         let Some(current) = self.keys.0.first() else {
             return;
         };
-        each(entry, form, |value| {
+        each(entry, form, |name, value| {
             let is_current = sealed(value).is_some_and(|text| text.starts_with(&current.id));
-            let plain = match self.open_text(value) {
+            let plain = match self.open_text(name, value) {
                 Ok(plain) if !is_current => plain,
                 _ => return Ok(()),
             };
             let nonce = nonce();
             let payload = Payload {
                 msg: plain.as_bytes(),
-                aad: self.owner.as_bytes(),
+                aad: &self.bond(name),
             };
             // Only a text beyond 64 GB could fail.
             let sealed = current
@@ -109,15 +109,20 @@ impl Seal<'_> {
     ///
     /// One of them does not open.
     pub fn open(&self, entry: &mut Map<String, Value>, form: &Form) -> Result<(), SealError> {
-        each(entry, form, |value| {
+        each(entry, form, |name, value| {
             if sealed(value).is_some() {
-                *value = Value::String(self.open_text(value)?);
+                *value = Value::String(self.open_text(name, value)?);
             }
             Ok(())
         })
     }
 
-    fn open_text(&self, value: &Value) -> Result<String, SealError> {
+    /// What a sealed text is bound to: its owner and its field.
+    fn bond(&self, name: &str) -> Vec<u8> {
+        format!("{}/{name}", self.owner).into_bytes()
+    }
+
+    fn open_text(&self, name: &str, value: &Value) -> Result<String, SealError> {
         if let Value::String(plain) = value {
             return Ok(plain.clone());
         }
@@ -132,7 +137,7 @@ impl Seal<'_> {
             .ok_or(SealError::Altered)?;
         let payload = Payload {
             msg,
-            aad: self.owner.as_bytes(),
+            aad: &self.bond(name),
         };
         let plain = key.cipher.decrypt(Nonce::from_slice(nonce), payload);
         let plain = plain.map_err(|_| SealError::Altered)?;
@@ -144,7 +149,7 @@ impl Seal<'_> {
 fn each(
     entry: &mut Map<String, Value>,
     form: &Form,
-    mut visit: impl FnMut(&mut Value) -> Result<(), SealError>,
+    mut visit: impl FnMut(&str, &mut Value) -> Result<(), SealError>,
 ) -> Result<(), SealError> {
     for field in form.fields.iter().filter(|field| field.is_secret) {
         let Some(value) = entry.get_mut(field.name) else {
@@ -152,17 +157,19 @@ fn each(
         };
         match value {
             Value::Object(values) if !values.contains_key(SEALED) => {
-                for value in values.values_mut() {
-                    visit(value)?;
+                for (name, value) in values.iter_mut() {
+                    visit(&format!("{}.{name}", field.name), value)?;
                 }
             }
-            Value::Object(_) | Value::String(_) => visit(value)?,
+            Value::Object(_) | Value::String(_) => visit(field.name, value)?,
             _ => {}
         }
     }
     Ok(())
 }
 
+/// The text of a sealed credential, if `value` is one.
 fn sealed(value: &Value) -> Option<&str> {
-    value.get(SEALED)?.as_str()
+    let object = value.as_object().filter(|object| object.len() == 1)?;
+    object.get(SEALED)?.as_str()
 }

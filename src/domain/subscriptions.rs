@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::forms::{Form, MASK, given};
+use super::forms::{Form, Kind, MASK, given};
 use super::limits::{CHANNELS, HOOKS_PER_EVENT, NAME_CHARS};
 use super::quiet_hours::parse_time_of_day;
 use super::status::Priority;
@@ -233,7 +233,9 @@ pub fn adopt(
     let mut left: Vec<Option<&Map<String, Value>>> = old.iter().map(Value::as_object).collect();
     let mut entries: Vec<_> = new.into_iter().map(Entry::new).collect();
     let by_id = |entry: &Entry, _: usize, old: &Map<String, Value>, _: usize| {
-        entry.id.is_some() && entry.id.as_ref() == old.get(own::ID)
+        entry.id.is_some()
+            && entry.id.as_ref() == old.get(own::ID)
+            && entry.fields.get("type") == old.get("type")
     };
     let by_content = |entry: &Entry, _: usize, old: &Map<String, Value>, _: usize| {
         entry.fields == without_own(old)
@@ -295,11 +297,24 @@ impl Entry {
     ) -> Result<Value, Invalid> {
         let old = self.continues.unwrap_or_default();
         if let Some(form) = form_of(&self.fields, forms) {
+            let masked = form.fields.iter().any(|field| {
+                let is_url = matches!(field.kind, Kind::Url);
+                !is_url && self.fields.get(field.name).is_some_and(has_mask)
+            });
             for field in form.fields.iter().filter(|field| field.is_secret) {
                 let path = format!("{path}.{}", field.name);
                 if let Some(value) = self.fields.get_mut(field.name) {
                     unmask(value, old.get(field.name), &path)?;
                 }
+            }
+            // Whoever sees only masks must not have what is behind them sent elsewhere.
+            let moved = form.fields.iter().find(|field| {
+                matches!(field.kind, Kind::Url)
+                    && given(&self.fields, field.name) != given(&old, field.name)
+            });
+            if let Some(field) = moved.filter(|_| masked) {
+                let problem = "is another address than before: give the credentials whole";
+                return Err(Invalid::new(format!("{path}.{}", field.name), problem));
             }
         }
         let is_same = self.fields == without_own(&old);
@@ -332,6 +347,14 @@ pub fn mask(credential: &str) -> String {
     }
     let last: String = credential.chars().skip(count.saturating_sub(4)).collect();
     format!("{MASK}{last}")
+}
+
+fn has_mask(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.starts_with(MASK),
+        Value::Object(values) => values.values().any(has_mask),
+        _ => false,
+    }
 }
 
 /// Puts the credential of `old` in the place of its mask.

@@ -71,8 +71,10 @@ fn pieces(template: &str) -> impl Iterator<Item = Piece<'_>> {
 
 /// The variable that `text` begins with, and what follows it: `{{`, a name without braces, `}}`.
 fn leading_variable(text: &str) -> Option<(&str, &str)> {
-    let (name, after) = text.strip_prefix("{{")?.split_once("}}")?;
-    (!name.contains(['{', '}'])).then(|| (name.trim(), after))
+    let inside = text.strip_prefix("{{")?;
+    // No further than the first brace: what is no variable must not be read over and over.
+    let (name, rest) = inside.split_at_checked(inside.find(['{', '}'])?)?;
+    Some((name.trim(), rest.strip_prefix("}}")?))
 }
 
 #[cfg(test)]

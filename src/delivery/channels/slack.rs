@@ -36,7 +36,8 @@ fn message(job: &Job) -> Request {
     let mut blocks = vec![
         json!({"type": "header", "text":
             {"type": "plain_text", "text": shorten(&notice.title(), HEADER_CHARS)}}),
-        json!({"type": "section", "text": {"type": "mrkdwn", "text": cut(&text)}}),
+        json!({"type": "section", "text":
+            {"type": "mrkdwn", "text": cut(&text), "verbatim": true}}),
     ];
     let footer = match (notice.footer(), &notice.link) {
         (footer, _) if footer.is_empty() => None,

@@ -37,10 +37,16 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
         "thread": notice.thread_json(),
         "event_type": notice.event_type(),
     });
-    let url = job.text("url").unwrap_or_default();
-    let request = job.with_headers(Request::new("POST", url), "application/json", |_| {
-        body.to_string()
-    });
+    let (url, headers) = (
+        job.text("url").unwrap_or_default(),
+        job.config.get("headers"),
+    );
+    let request = job.with_headers(
+        Request::new("POST", url),
+        headers,
+        "application/json",
+        |_| body.to_string(),
+    );
     match sign(request, job.text("secret"), job.id, job.now) {
         Ok(request) => Step::Send(request),
         Err(problem) => Step::End(Verdict::failed(problem)),

@@ -45,13 +45,12 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
     if !turns.is_empty() {
         return Step::End(judge_last(turns));
     }
-    let url = match job.text("url") {
-        Some(_) => job.render_url("url"),
-        None => {
-            let base = job.render_url("base_url");
-            let id = encode(&job.render("webhook_id", ""));
-            format!("{}/api/webhook/{id}", base.trim_end_matches('/'))
-        }
+    let url = if job.text("url").is_some() {
+        job.render_url("url")
+    } else {
+        let base = job.render_url("base_url");
+        let id = encode(&job.render("webhook_id", ""));
+        format!("{}/api/webhook/{id}", base.trim_end_matches('/'))
     };
     let default = json!({
         "action": format!("mess_{}", job.notice.event()),
@@ -60,5 +59,5 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
         "priority": job.notice.variable("priority"),
     });
     let request = Request::new("POST", url).bearer(job.text("token"));
-    Step::Send(job.with_headers_and_body(request, &default))
+    Step::Send(job.with_headers_and_body(request, None, &default))
 }

@@ -55,7 +55,7 @@ fn request(job: &Job) -> Step {
         "thread": job.notice.thread_json(),
     });
     let request = Request::new(method, job.render_url("url"));
-    let request = job.with_headers_and_body(request, &default);
+    let request = job.with_headers_and_body(request, job.config.get("headers"), &default);
     match sign(request, job.text("secret"), job.id, job.now) {
         Ok(request) => Step::Send(request),
         Err(problem) => Step::End(Verdict::failed(problem)),

@@ -37,5 +37,5 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
         "event": job.notice.event(),
     });
     let request = Request::new("POST", job.render_url("webhook_url"));
-    Step::Send(job.with_headers_and_body(request, &default))
+    Step::Send(job.with_headers_and_body(request, None, &default))
 }
