@@ -17,13 +17,18 @@ use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::KeyHash;
 use crate::domain::quiet_hours::Zones;
 use crate::domain::time::Timestamp;
-use crate::log::describe;
+use crate::log::{describe, warn};
 use crate::storage::r2::R2;
 use crate::storage::rows::SummaryCache;
 use crate::storage::{ObjectStore, StoreError, Tag, layout};
 
 /// The name of the R2 binding.
 const BUCKET: &str = "MESS_BUCKET";
+
+/// Operations that an invocation may ask of R2 on Cloudflare's free plan.
+const OPERATIONS: usize = 1_000;
+/// Executors whose records are kept for the rest of a request or tick.
+const EXECUTORS_KEPT: usize = 50;
 
 /// Everything that a service uses; made anew for each request or tick.
 pub struct App {
@@ -43,6 +48,8 @@ pub struct App {
     pub zones: Rc<dyn Zones>,
     /// Executors whose records were read for this request or tick.
     pub executors: RefCell<HashMap<(ExchangeId, ExecutorId), Rc<Executor>>>,
+    /// How many operations the bucket had been asked for before this request or tick.
+    pub operations_before: usize,
 }
 
 /// What an isolate remembers; all of it can be lost at any time.
@@ -126,15 +133,26 @@ impl App {
             background,
             zones,
             executors: RefCell::default(),
+            operations_before: 0,
         }))
     }
 
-    /// An executor's record, read at most once for this request or tick, and not at all when
-    /// this isolate holds it at `tag`.
+    /// How many operations this invocation may still ask of the bucket.
+    pub fn operations_left(&self) -> usize {
+        let used = self
+            .store
+            .operations()
+            .saturating_sub(self.operations_before);
+        OPERATIONS.saturating_sub(used)
+    }
+
+    /// An executor's record, its entries named: read once for this request or tick as long as
+    /// they are few, and not at all when this isolate holds it at `tag`. One that cannot be read
+    /// is none.
     ///
     /// # Errors
     ///
-    /// The store's, or that it is no such record.
+    /// The store's.
     pub async fn executor(
         &self,
         exchange: &ExchangeId,
@@ -158,10 +176,20 @@ impl App {
             records.keep(&key, object.tag, &text);
             text
         };
-        let executor: Rc<Executor> = serde_json::from_str(&text)
-            .map(Rc::new)
-            .map_err(|error| StoreError::new("parse", &key, &describe(&error)))?;
-        self.executors.borrow_mut().insert(known, executor.clone());
+        let mut executor: Executor = match serde_json::from_str(&text) {
+            Ok(executor) => executor,
+            // Nobody's news may wait for a record that cannot be read.
+            Err(error) => {
+                warn(&format!("{key} cannot be read"), &describe(&error));
+                return Ok(None);
+            }
+        };
+        executor.name_entries();
+        let executor = Rc::new(executor);
+        let mut read = self.executors.borrow_mut();
+        if read.len() < EXECUTORS_KEPT {
+            read.insert(known, executor.clone());
+        }
         Ok(Some(executor))
     }
 }

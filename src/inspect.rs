@@ -79,6 +79,10 @@ impl ObjectStore for Unconditional<'_> {
         "unconditional"
     }
 
+    fn operations(&self) -> usize {
+        self.0.operations()
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
         self.0.get(key).await
     }

@@ -10,13 +10,12 @@ use super::plan::{
     Chunk, Moment, Owed, Readiness, Subscription, creators, delivery_id, is_bystander, is_meant,
     needs_external_id, readiness, was_there,
 };
-use super::provider::{Created, Job, Provider, Step, Turn};
+use super::provider::{Created, Job, Provider, Room};
 use super::record::{
     Attempt, External, Outcome, Owner, find_external, log_attempt, note_failure, note_success,
     remember_external, set_disabled,
 };
-use super::retry::{Verdict, next_attempt};
-use super::send::Outbound;
+use super::retry::{Verdict, Wait, next_attempt};
 use crate::app::App;
 use crate::domain::executor::{Executor, entry_id, is_enabled};
 use crate::domain::sealed::{Seal, SealError};
@@ -29,6 +28,8 @@ use crate::storage::{StoreError, layout};
 
 /// Milliseconds until what the bucket prevented is tried again.
 const STORE_PAUSE: i64 = 60_000;
+/// Milliseconds until what this invocation may not send any more is due again.
+const BUSY_PAUSE: i64 = 1_000;
 
 /// Attempts the deliveries of a chunk that are due at `now`, all at once, and records what came
 /// of them. Gives those that are left, each with the moment when it is due next.
@@ -64,6 +65,7 @@ pub async fn attempt(app: &App, chunk: &Chunk, now: Timestamp) -> Result<Vec<Owe
             current: &thread.state,
             owed,
             now,
+            begun_at: app.clock.now(),
         };
         delivery.attempt().await.unwrap_or_else(|error| {
             warn("a delivery is put off", &error);
@@ -83,12 +85,16 @@ struct Delivery<'a> {
     current: &'a ThreadState,
     owed: &'a Owed,
     now: Timestamp,
+    /// The same moment by the clock.
+    begun_at: Timestamp,
 }
 
-/// What is known of an id before a hook that may use it.
+/// What is known, before a hook is sent, of what it may use.
 enum Known {
-    /// It is this, or none is needed.
+    /// It is there, or none is needed.
     Is(Option<Created>),
+    /// The hook itself made it, at an attempt that was not recorded.
+    Made(String),
     /// It is still to come.
     Waits,
     /// It will never be.
@@ -98,23 +104,21 @@ enum Known {
 impl Delivery<'_> {
     /// 1. Find the executor and its channel or hook: they may be gone.
     /// 2. See whether it may go out now.
-    /// 3. Find the id that it needs.
+    /// 3. Open its credentials, and find the id that it needs.
     /// 4. Send.
     /// 5. Record.
     async fn attempt(&self) -> Result<Option<Owed>, StoreError> {
         let (app, owed, notice) = (self.app, self.owed, self.notice);
         // 1.
-        let Some(executor) = app
-            .executor(&notice.exchange, &owed.executor_id, None)
-            .await?
-        else {
+        let id = &owed.executor_id;
+        let Some(executor) = app.executor(&notice.exchange, id, None).await? else {
             return Ok(None);
         };
         let found = owed.subscription.find(&executor, notice.hook_event());
         let Some((config, provider)) = found else {
             return Ok(None);
         };
-        if !is_enabled(&Value::Object(config.clone())) {
+        if !is_enabled(config) {
             return Ok(None);
         }
         // 2.
@@ -124,38 +128,66 @@ impl Delivery<'_> {
                 default_zone: &app.config.default_timezone,
                 zones: app.zones.as_ref(),
             };
-            match readiness(provider, notice, &executor, self.current, &moment) {
+            let (deferred, current) = (owed.deferred, self.current);
+            match readiness(provider, notice, &executor, deferred, current, &moment) {
                 Readiness::Now => {}
-                Readiness::At(at) => return Ok(Some(self.due(at))),
+                Readiness::At(at) => {
+                    return Ok(Some(Owed {
+                        deferred: true,
+                        ..self.due(at)
+                    }));
+                }
                 Readiness::Never => {
-                    let reason = "it was not needed any more";
-                    self.log(provider, Outcome::Dropped, None, Some(reason), None)
-                        .await;
+                    self.drop_for(provider, "it was not needed any more").await;
                     return Ok(None);
                 }
             }
         }
         // 3.
-        let known = self.known_id(&executor, config).await?;
-        // 4.
-        let (verdict, status) = match known {
-            Known::Is(created) => self.send(provider, config, created.as_ref()).await,
+        let config = match open(app, self.owner(), config) {
+            Ok(config) => config,
+            Err(error) => {
+                let verdict = Verdict::failed(error.to_string());
+                return Ok(self.record(provider, verdict, None).await);
+            }
+        };
+        let created = match self.find_created(provider, &executor, &config).await? {
+            Known::Is(created) => created,
+            Known::Made(id) => {
+                let external_id = Some(id);
+                let verdict = Verdict::Delivered { external_id };
+                return Ok(self.record(provider, verdict, None).await);
+            }
             Known::Waits => return Ok(self.wait(provider).await),
             Known::Never => {
                 let reason = "no hook on on_request_created gave an id";
-                self.log(provider, Outcome::Dropped, None, Some(reason), None)
-                    .await;
+                self.drop_for(provider, reason).await;
                 return Ok(None);
             }
+        };
+        // 4.
+        let job = Job {
+            config: &config,
+            notice,
+            id: self.id(),
+            now: self.now,
+            is_bystander: is_bystander(notice, id),
+            created: created.as_ref(),
+            tokens: &app.isolate.tokens,
+            room: Room::default(),
+        };
+        let Some((verdict, status)) = app.outbound.converse(provider, &job).await else {
+            return Ok(Some(self.due(self.now.plus_millis(BUSY_PAUSE))));
         };
         // 5.
         Ok(self.record(provider, verdict, status).await)
     }
 
-    /// The id that a hook's provider gave earlier. Who has no part in the request is meant by
-    /// its start and end only if there is one.
-    async fn known_id(
+    /// What an earlier hook created. Who has no part in the request is meant by its start and
+    /// end only if there is something.
+    async fn find_created(
         &self,
+        provider: &Provider,
         executor: &Executor,
         hook: &Map<String, Value>,
     ) -> Result<Known, StoreError> {
@@ -167,23 +199,35 @@ impl Delivery<'_> {
         ) else {
             return none;
         };
+        let find =
+            async |id: &str| find_external(self.app, self.owner(), &thread.reference, id).await;
+        if event == HookEvent::Created {
+            // An attempt that could not be recorded may have made it already.
+            let made = match &self.owed.unkept_id {
+                Some(id) => Some(id.clone()),
+                None if provider.gives_ids => match find(own_id).await? {
+                    Some(External::ExternalId(id)) => Some(id),
+                    Some(External::Never(_)) | None => None,
+                },
+                None => None,
+            };
+            return made.map_or(none, |id| Ok(Known::Made(id)));
+        }
         if is_meant(self.notice, event, executor) && !needs_external_id(hook) {
             return none;
         }
         let mut waits = false;
         for creator in creators(executor, hook) {
-            let id = entry_id(creator);
-            if id == *own_id {
-                return none;
-            }
-            let owner = self.owner();
-            match find_external(self.app, owner, &thread.reference, &id).await? {
+            match find(&entry_id(creator)).await? {
                 Some(External::ExternalId(id)) => {
                     let by = creator.as_object().cloned().unwrap_or_default();
                     return Ok(Known::Is(Some(Created { id, by })));
                 }
                 Some(External::Never(_)) => {}
-                None => waits |= is_enabled(creator) && was_there(executor, creator, thread),
+                None => {
+                    let enabled = creator.as_object().is_some_and(is_enabled);
+                    waits |= enabled && was_there(executor, creator, thread);
+                }
             }
         }
         Ok(if waits { Known::Waits } else { Known::Never })
@@ -192,7 +236,12 @@ impl Delivery<'_> {
     /// Puts off what cannot be sent before another hook has its answer.
     async fn wait(&self, provider: &Provider) -> Option<Owed> {
         let number = self.owed.attempts.saturating_add(1);
-        let next = next_attempt(number, self.now, None, self.app.clock.random_share());
+        let next = next_attempt(
+            number,
+            self.now,
+            Wait::Schedule,
+            self.app.clock.random_share(),
+        );
         let outcome = match next {
             Some(_) => Outcome::Retrying,
             None => Outcome::Dropped,
@@ -203,30 +252,6 @@ impl Delivery<'_> {
             attempts: number,
             ..self.due(at)
         })
-    }
-
-    /// Opens the credentials and has the conversation with the provider.
-    async fn send(
-        &self,
-        provider: &Provider,
-        config: &Map<String, Value>,
-        created: Option<&Created>,
-    ) -> (Verdict, Option<u16>) {
-        let app = self.app;
-        let config = match open(app, self.owner(), config) {
-            Ok(config) => config,
-            Err(error) => return (Verdict::failed(error.to_string()), None),
-        };
-        let job = Job {
-            config: &config,
-            notice: self.notice,
-            id: self.id(),
-            now: self.now,
-            is_bystander: is_bystander(self.notice, &self.owed.executor_id),
-            created,
-            tokens: &app.isolate.tokens,
-        };
-        converse(&app.outbound, provider, &job).await
     }
 
     /// Writes down what came of an attempt; gives the delivery back when it is left for later.
@@ -240,8 +265,11 @@ impl Delivery<'_> {
         let subscription = self.owed.subscription.id();
         let number = self.owed.attempts.saturating_add(1);
         let next = match &verdict {
-            Verdict::Retry { after, .. } => {
-                next_attempt(number, self.now, *after, app.clock.random_share())
+            Verdict::Retry { wait, .. } => {
+                // A wait begins when the answer is there.
+                let took = app.clock.now().since(self.begun_at);
+                let now = self.now.plus_millis(took);
+                next_attempt(number, now, *wait, app.clock.random_share())
             }
             _ => None,
         };
@@ -260,7 +288,15 @@ impl Delivery<'_> {
             };
             let (exchange, executor) = (owner.exchange, owner.executor);
             let key = layout::external(exchange, &thread.reference, executor, hook);
-            remember_external(app, &key, &external).await;
+            if let Err(error) = remember_external(app, &key, &external).await {
+                warn("an external id could not be kept and is put off", &error);
+                if let External::ExternalId(id) = external {
+                    return Some(Owed {
+                        unkept_id: Some(id),
+                        ..self.due(self.now.plus_millis(STORE_PAUSE))
+                    });
+                }
+            }
         }
         let (outcome, reason) = match &verdict {
             Verdict::Delivered { .. } => (Outcome::Delivered, None),
@@ -288,6 +324,11 @@ impl Delivery<'_> {
             attempts: number,
             ..self.due(at)
         })
+    }
+
+    async fn drop_for(&self, provider: &Provider, reason: &str) {
+        self.log(provider, Outcome::Dropped, None, Some(reason), None)
+            .await;
     }
 
     async fn log(
@@ -332,29 +373,6 @@ impl Delivery<'_> {
             executor: &self.owed.executor_id,
         }
     }
-}
-
-/// Has the conversation that makes one delivery; also gives the last status that was answered.
-pub async fn converse(
-    outbound: &Outbound,
-    provider: &Provider,
-    job: &Job<'_>,
-) -> (Verdict, Option<u16>) {
-    let mut turns: Vec<Turn> = Vec::new();
-    let status = |turns: &[Turn]| {
-        let last = turns.last()?.answer.as_ref().ok()?;
-        Some(last.status)
-    };
-    while turns.len() < Outbound::turns() {
-        match (provider.step)(job, &turns) {
-            Step::Send(request) => {
-                let answer = outbound.send(&request).await;
-                turns.push(Turn { request, answer });
-            }
-            Step::End(verdict) => return (verdict, status(&turns)),
-        }
-    }
-    (Verdict::failed("it did not come to an end"), status(&turns))
 }
 
 /// The configuration of a channel or hook with its credentials opened.

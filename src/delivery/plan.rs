@@ -20,9 +20,6 @@ use crate::domain::time::Timestamp;
 /// Deliveries that are attempted together: as many as there may be connections at once.
 pub const CHUNK: usize = 6;
 
-/// Milliseconds after which a notification is sent only if what it says is still so.
-const FRESH: i64 = 60_000;
-
 /// Some deliveries of one batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chunk {
@@ -51,6 +48,12 @@ pub struct Owed {
     /// How often it was attempted.
     #[serde(default)]
     pub attempts: u32,
+    /// Whether quiet hours put it off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deferred: bool,
+    /// The provider has it, under this id, which could not be kept yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unkept_id: Option<String>,
 }
 
 /// A channel or hook, by its id.
@@ -132,42 +135,39 @@ fn notifies(id: &str, least: Priority, notice: &Notice) -> bool {
 /// The deliveries that `notice` owes to `executor`.
 pub fn plan(notice: &Notice, executor: &Executor, moment: &Moment) -> Vec<Owed> {
     let mut owed = Vec::new();
-    let mut owe = |subscription, due_at| {
+    let mut owe = |subscription, quiet_end: Option<Timestamp>| {
         owed.push(Owed {
             executor_id: executor.id.clone(),
             subscription,
-            due_at,
+            due_at: quiet_end.unwrap_or(moment.now),
             attempts: 0,
+            deferred: quiet_end.is_some(),
+            unkept_id: None,
         });
     };
     if notifies(executor.id.as_str(), executor.min_priority(), notice) {
-        for entry in executor
-            .notifications
-            .iter()
-            .filter(|entry| is_enabled(entry))
-        {
+        for entry in executor.notifications.iter().filter(|entry| is_on(entry)) {
             if let Some(provider) = provider_of(entry, CHANNELS)
                 && !has_been_cleared(provider, notice, &executor.id)
             {
                 let quiet_end = quiet_end(provider, notice, executor, moment);
-                let due_at = quiet_end.unwrap_or(moment.now);
-                owe(Subscription::Channel(entry_id(entry)), due_at);
+                owe(Subscription::Channel(entry_id(entry)), quiet_end);
             }
         }
     }
     if let Some(event) = notice.hook_event() {
-        for entry in executor
-            .hooks(event)
-            .iter()
-            .filter(|entry| is_enabled(entry))
-        {
+        for entry in executor.hooks(event).iter().filter(|entry| is_on(entry)) {
             let known = provider_of(entry, HOOKS).is_some();
             if known && (is_meant(notice, event, executor) || has_creator(executor, entry)) {
-                owe(Subscription::Hook(entry_id(entry)), moment.now);
+                owe(Subscription::Hook(entry_id(entry)), None);
             }
         }
     }
     owed
+}
+
+fn is_on(entry: &Value) -> bool {
+    entry.as_object().is_some_and(is_enabled)
 }
 
 /// The end of the quiet hours that hold a notification back.
@@ -184,15 +184,19 @@ fn quiet_end(
 }
 
 /// Whether a notification that is due may go out, the request being in state `current`.
+///
+/// What quiet hours put off goes out only if it is still so; and what can be cleared always, or
+/// a late one would stay when the clearing is through.
 pub fn readiness(
     provider: &Provider,
     notice: &Notice,
     executor: &Executor,
+    deferred: bool,
     current: &ThreadState,
     moment: &Moment,
 ) -> Readiness {
     if let Some(told) = &notice.thread
-        && moment.now.since(told.updated_at) > FRESH
+        && (deferred || provider.clears)
     {
         let is_needed = if only_clears(provider, notice, &executor.id) {
             current.status != Status::Pending
@@ -290,14 +294,11 @@ pub fn creators<'a>(executor: &'a Executor, hook: &Map<String, Value>) -> Vec<&'
         .iter()
         .filter(gives)
         .collect();
-    let of_same_list = |entry: &&Value| {
-        ["tasklist", "project_id", "team_id"].iter().all(|name| {
-            hook.get(*name)
-                .is_none_or(|list| entry.get(*name) == Some(list))
-        })
-    };
-    if needs && found.iter().any(of_same_list) {
-        return found.into_iter().filter(of_same_list).collect();
+    let lists = ["tasklist", "project_id", "team_id"];
+    let is_of_same_list =
+        |entry: &&Value| lists.iter().all(|name| hook.get(*name) == entry.get(*name));
+    if needs && found.iter().any(is_of_same_list) {
+        return found.into_iter().filter(is_of_same_list).collect();
     }
     found
 }

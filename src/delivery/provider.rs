@@ -1,6 +1,6 @@
 //! What a provider is: a form, and a conversation in HTTP that makes one delivery.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -42,6 +42,29 @@ pub struct Job<'a> {
     pub created: Option<&'a Created>,
     /// Access tokens.
     pub tokens: &'a Tokens,
+    /// How much the values of variables may amount to.
+    pub room: Room,
+}
+
+/// Bytes that the values of variables may amount to in one delivery: a template may repeat them.
+const ROOM: usize = 256 * 1024;
+
+/// What is left of [`ROOM`].
+pub struct Room(Cell<Option<usize>>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Cell::new(Some(ROOM)))
+    }
+}
+
+impl Room {
+    /// `value`, if there is room for it.
+    fn take(&self, value: String) -> String {
+        let left = self.0.get().and_then(|room| room.checked_sub(value.len()));
+        self.0.set(left);
+        if left.is_some() { value } else { String::new() }
+    }
 }
 
 /// What an earlier hook created.
@@ -93,6 +116,8 @@ pub struct Response {
     pub status: u16,
     /// Milliseconds after which to come back, if it says so.
     pub retry_after: Option<i64>,
+    /// Milliseconds until the header `X-RateLimit-Requests-Reset`, a moment in milliseconds.
+    pub rate_limit_reset: Option<i64>,
     /// The beginning of its body.
     pub body: String,
 }
@@ -209,7 +234,14 @@ impl Job<'_> {
     }
 
     fn render_escaped(&self, template: &str, escape: impl Fn(&str) -> String) -> String {
-        render(template, |name| escape(&self.variable(name)))
+        render(template, |name| {
+            self.room.take(escape(&self.variable(name)))
+        })
+    }
+
+    /// Whether there was not room for all values.
+    pub fn is_overfull(&self) -> bool {
+        self.room.0.get().is_none()
     }
 
     fn variable(&self, name: &str) -> String {

@@ -1,8 +1,6 @@
 //! Records of what came of deliveries: the log of attempts, streaks of failures, the ids that
 //! providers gave.
 
-use std::rc::Rc;
-
 use futures::stream::{self, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,7 +9,6 @@ use uuid::Uuid;
 use super::FORMS;
 use super::retry::GIVEN_UP_AFTER;
 use crate::app::App;
-use crate::clock::Clock;
 use crate::domain::executor::{Executor, entry_id};
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::subscriptions::own;
@@ -211,6 +208,8 @@ pub async fn set_disabled(
     if let Some(reason) = reason {
         let what = format!("{subscription} of {key} is disabled");
         warn(&what, &reason);
+        // Enabled again it begins anew.
+        note_success(app, owner, subscription).await;
     }
     let store = app.store.as_ref();
     let current = match load::<Executor>(store, &key).await {
@@ -229,6 +228,7 @@ pub async fn set_disabled(
         |_| None,
         |executor: Option<Executor>| {
             let mut executor = executor.ok_or("it is gone")?;
+            executor.name_entries();
             for (entry, _) in executor.entries_mut(FORMS) {
                 if entry_id(entry) != subscription {
                     continue;
@@ -251,25 +251,23 @@ pub async fn set_disabled(
     }
 }
 
-/// Remembers the id that a hook got for a request, or that it will get none. An id is worth
-/// some tries: without it what the hook created is never found again.
-pub async fn remember_external(app: &App, key: &str, external: &External) {
-    let mut last = None;
-    for _ in 0..3 {
-        let put = async {
-            let body = encode(key, external)?;
-            app.store.put(key, body, None, Condition::Always).await
-        };
-        match put.await {
-            Ok(_) => return,
-            Err(error) => last = Some(error),
-        }
-        let clock: &Rc<dyn Clock> = &app.clock;
-        clock.jitter(std::time::Duration::from_secs(1)).await;
-    }
-    if let Some(error) = last {
-        warn("an external id could not be kept", &error);
-    }
+/// Remembers the id that a hook got for a request, or, unless there is one, that it gets none.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn remember_external(
+    app: &App,
+    key: &str,
+    external: &External,
+) -> Result<(), StoreError> {
+    let condition = match external {
+        External::ExternalId(_) => Condition::Always,
+        External::Never(_) => Condition::Absent,
+    };
+    let body = encode(key, external)?;
+    app.store.put(key, body, None, condition).await?;
+    Ok(())
 }
 
 /// What is known of the id that hook `hook` was to get for a request.

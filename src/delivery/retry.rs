@@ -25,6 +25,18 @@ const LONGEST_WAIT: i64 = 24 * 3_600_000;
 /// Milliseconds of nothing but failures after which a channel or hook is disabled.
 pub const GIVEN_UP_AFTER: i64 = 5 * 24 * 3_600_000;
 
+/// When to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// As the schedule says.
+    Schedule,
+    /// After so many milliseconds: the receiver counts requests and knows.
+    Exactly(i64),
+    /// As the schedule says, but not before so many milliseconds: the receiver has trouble, and
+    /// hopes.
+    AtLeast(i64),
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -37,8 +49,8 @@ pub enum Verdict {
     Retry {
         /// Why it did not now.
         reason: String,
-        /// Milliseconds after which the receiver wants it again.
-        after: Option<i64>,
+        /// When to try again.
+        wait: Wait,
     },
     /// It will not succeed.
     Failed {
@@ -69,7 +81,7 @@ impl Verdict {
     pub fn retry(reason: impl Into<String>) -> Self {
         Self::Retry {
             reason: reason.into(),
-            after: None,
+            wait: Wait::Schedule,
         }
     }
 
@@ -85,9 +97,9 @@ impl Verdict {
         };
         match self {
             Self::Delivered { .. } => self,
-            Self::Retry { reason, after } => Self::Retry {
+            Self::Retry { reason, wait } => Self::Retry {
                 reason: add(reason),
-                after,
+                wait,
             },
             Self::Failed { reason } => Self::Failed {
                 reason: add(reason),
@@ -113,9 +125,13 @@ pub fn judge(answer: &Answer) -> Verdict {
         200..=299 => Verdict::delivered(),
         300..=399 => Verdict::failed(format!("{reason}, a redirect, which is not followed")),
         410 => Verdict::Gone { reason },
-        408 | 425 | 429 | 500..=599 => Verdict::Retry {
+        429 => Verdict::Retry {
             reason,
-            after: response.retry_after,
+            wait: response.retry_after.map_or(Wait::Schedule, Wait::Exactly),
+        },
+        408 | 425 | 500..=599 => Verdict::Retry {
+            reason,
+            wait: response.retry_after.map_or(Wait::Schedule, Wait::AtLeast),
         },
         _ => Verdict::failed(reason),
     }
@@ -132,15 +148,9 @@ pub fn error_word(value: &Value) -> &str {
     }
 }
 
-/// When to try again after attempt number `attempt` (from 1) failed at `now`: as the receiver
-/// asked, else by the schedule. `share`, from 0 to 1, is drawn at random. `None` when it was
-/// the last.
-pub fn next_attempt(
-    attempt: u32,
-    now: Timestamp,
-    after: Option<i64>,
-    share: f64,
-) -> Option<Timestamp> {
+/// When to try again after attempt number `attempt` (from 1) failed at `now`. `share`, from 0 to
+/// 1, is drawn at random. `None` when it was the last.
+pub fn next_attempt(attempt: u32, now: Timestamp, wait: Wait, share: f64) -> Option<Timestamp> {
     let at = usize::try_from(attempt.checked_sub(1)?).ok()?;
     let delay = *DELAYS.get(at)?;
     #[expect(
@@ -149,11 +159,12 @@ pub fn next_attempt(
         reason = "a tenth of some hours in milliseconds"
     )]
     let jitter = (delay as f64 * JITTER * share) as i64;
-    let wait = match after {
-        Some(after) => after.clamp(1_000, LONGEST_WAIT),
-        None => delay.saturating_add(jitter),
-    };
-    Some(now.plus_millis(wait))
+    let scheduled = delay.saturating_add(jitter);
+    Some(now.plus_millis(match wait {
+        Wait::Schedule => scheduled,
+        Wait::Exactly(millis) => millis.clamp(1_000, LONGEST_WAIT),
+        Wait::AtLeast(millis) => scheduled.max(millis.min(LONGEST_WAIT)),
+    }))
 }
 
 /// Reads a `Retry-After` header (RFC 9110, section 10.2.3): seconds, or a date. In milliseconds
@@ -190,21 +201,23 @@ mod tests {
     fn the_schedule() {
         let now = Timestamp::from_millis(1_000_000);
         let waits: Vec<_> = (1..)
-            .map_while(|attempt| next_attempt(attempt, now, None, 0.0))
+            .map_while(|attempt| next_attempt(attempt, now, Wait::Schedule, 0.0))
             .map(|at| at.since(now) / 1_000)
             .collect();
         assert_eq!(waits, [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000]);
         assert_eq!(
-            next_attempt(1, now, None, 1.0),
+            next_attempt(1, now, Wait::Schedule, 1.0),
             Some(now.plus_millis(5_500))
         );
-        assert_eq!(next_attempt(0, now, None, 0.0), None);
+        assert_eq!(next_attempt(0, now, Wait::Schedule, 0.0), None);
         // The receiver's wish wins, within reason, and never lengthens the number of attempts.
-        let asked = |after| next_attempt(3, now, Some(after), 1.0).map(|at| at.since(now));
-        assert_eq!(asked(90_000), Some(90_000));
-        assert_eq!(asked(-5), Some(1_000));
-        assert_eq!(asked(i64::MAX), Some(LONGEST_WAIT));
-        assert_eq!(next_attempt(8, now, Some(5), 0.0), None);
+        let asked = |wait| next_attempt(3, now, wait, 0.0).map(|at| at.since(now));
+        assert_eq!(asked(Wait::Exactly(90_000)), Some(90_000));
+        assert_eq!(asked(Wait::AtLeast(90_000)), Some(1_800_000));
+        assert_eq!(asked(Wait::AtLeast(9_000_000)), Some(9_000_000));
+        assert_eq!(asked(Wait::Exactly(-5)), Some(1_000));
+        assert_eq!(asked(Wait::Exactly(i64::MAX)), Some(LONGEST_WAIT));
+        assert_eq!(next_attempt(8, now, Wait::Exactly(5), 0.0), None);
     }
 
     #[test]
@@ -213,7 +226,7 @@ mod tests {
             judge(&Ok(Response {
                 status,
                 retry_after,
-                body: String::new(),
+                ..Response::default()
             }))
         };
         for status in [200, 201, 202, 204, 299] {
@@ -221,8 +234,13 @@ mod tests {
         }
         for status in [408, 425, 429, 500, 502, 503, 504, 599] {
             let verdict = of(status, Some(7));
+            let expected = if status == 429 {
+                Wait::Exactly(7)
+            } else {
+                Wait::AtLeast(7)
+            };
             assert!(
-                matches!(verdict, Verdict::Retry { after: Some(7), .. }),
+                matches!(verdict, Verdict::Retry { wait, .. } if wait == expected),
                 "{status}"
             );
         }

@@ -7,31 +7,33 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use worker::{AbortSignal, Fetch, Headers, Method, RequestInit, RequestRedirect, web_sys};
 
-use super::provider::{Answer, Request, Response, Unreachable};
-use super::retry::parse_retry_after;
+use super::provider::{Answer, Job, Provider, Request, Response, Step, Turn, Unreachable};
+use super::retry::{Verdict, last_response, parse_retry_after};
 use crate::clock::Clock;
 use crate::domain::address::parse_address;
 use crate::domain::time::Timestamp;
 
-/// Milliseconds until an attempt is given up.
-const TIMEOUT: u32 = 10_000;
+/// Milliseconds until an attempt is given up, all its requests together.
+const TIMEOUT: i64 = 10_000;
 /// Bytes of an answer that are read; ids and error words stand at the beginning.
 const ANSWER_BYTES: usize = 64 * 1024;
 /// Bytes of a URL that Workers send.
 const LONGEST_URL: usize = 16_000;
 /// Requests that one invocation may send: Cloudflare's free plan allows 50.
 const MOST_REQUESTS: usize = 48;
-/// Milliseconds into an invocation after which no chunk is begun. What a request leaves behind
-/// is cut off 30 s after its answer, and a chunk takes up to 10 s and its recording.
+/// Milliseconds into a request after which no chunk is begun. What it leaves behind is cut off
+/// 30 s after its answer, and a chunk takes up to 10 s and its recording.
 const BEGIN_WITHIN: i64 = 15_000;
+/// The same of a tick, which is not cut off; the next one comes after a minute.
+const TICK_BEGINS_WITHIN: i64 = 45_000;
 /// Requests that one delivery may need.
 const TURNS: usize = 4;
 
 /// What carries requests to the outside.
 #[async_trait(?Send)]
 pub trait Transport {
-    /// Sends `request` and waits for its answer, for a bounded time.
-    async fn send(&self, request: &Request) -> Answer;
+    /// Sends `request` and waits so many milliseconds for its answer.
+    async fn send(&self, request: &Request, within: i64) -> Answer;
 }
 
 /// What one invocation (a request with its background, or a tick) may send.
@@ -40,6 +42,7 @@ pub struct Outbound {
     clock: Rc<dyn Clock>,
     started_at: Timestamp,
     left: Cell<usize>,
+    begin_within: Cell<i64>,
     allow_private: bool,
 }
 
@@ -51,23 +54,57 @@ impl Outbound {
             transport,
             clock,
             left: Cell::new(MOST_REQUESTS),
+            begin_within: Cell::new(BEGIN_WITHIN),
             allow_private,
         }
     }
 
     /// Whether `deliveries` can still be attempted: there is time, and each may take two requests.
     pub fn may_begin(&self, deliveries: usize) -> bool {
-        let is_early = self.clock.now().since(self.started_at) < BEGIN_WITHIN;
-        is_early && self.left.get() >= deliveries.saturating_mul(2)
+        self.age() < self.begin_within.get() && self.left.get() >= deliveries.saturating_mul(2)
     }
 
-    /// How many requests a delivery may take.
-    pub fn turns() -> usize {
-        TURNS
+    /// Milliseconds since this invocation began.
+    pub fn age(&self) -> i64 {
+        self.clock.now().since(self.started_at)
+    }
+
+    /// Lets a tick go on for longer than the background of a request.
+    pub fn is_of_tick(&self) {
+        self.begin_within.set(TICK_BEGINS_WITHIN);
+    }
+
+    /// Has the conversation that makes one delivery; gives the verdict and the last status that
+    /// was answered, or nothing when this invocation has sent as much as it may.
+    pub async fn converse(
+        &self,
+        provider: &Provider,
+        job: &Job<'_>,
+    ) -> Option<(Verdict, Option<u16>)> {
+        let deadline = self.clock.now().plus_millis(TIMEOUT);
+        let mut turns: Vec<Turn> = Vec::new();
+        let status = |turns: &[Turn]| last_response(turns).map(|response| response.status);
+        while turns.len() < TURNS {
+            match (provider.step)(job, &turns) {
+                Step::Send(_) if job.is_overfull() => {
+                    let verdict = Verdict::failed("what would be sent is too large");
+                    return Some((verdict, status(&turns)));
+                }
+                Step::Send(request) => {
+                    let answer = self.send(&request, deadline).await;
+                    if answer == Err(Unreachable::Busy) {
+                        return None;
+                    }
+                    turns.push(Turn { request, answer });
+                }
+                Step::End(verdict) => return Some((verdict, status(&turns))),
+            }
+        }
+        Some((Verdict::failed("it did not come to an end"), status(&turns)))
     }
 
     /// Sends `request` if its address may be called.
-    pub async fn send(&self, request: &Request) -> Answer {
+    async fn send(&self, request: &Request, deadline: Timestamp) -> Answer {
         let url =
             parse_address(&request.url, self.allow_private).map_err(|_| Unreachable::Forbidden)?;
         if url.as_str().len() > LONGEST_URL {
@@ -82,7 +119,11 @@ impl Outbound {
             url: url.into(),
             ..request.clone()
         };
-        self.transport.send(&request).await
+        let within = deadline.since(self.clock.now());
+        if within <= 0 {
+            return Err(Unreachable::Timeout);
+        }
+        self.transport.send(&request, within).await
     }
 }
 
@@ -94,8 +135,8 @@ pub struct FetchTransport {
 
 #[async_trait(?Send)]
 impl Transport for FetchTransport {
-    async fn send(&self, request: &Request) -> Answer {
-        self.fetch(request).await.map_err(|error| {
+    async fn send(&self, request: &Request, within: i64) -> Answer {
+        self.fetch(request, within).await.map_err(|error| {
             let text = error.to_string();
             if text.contains("Timeout") || text.contains("timeout") {
                 Unreachable::Timeout
@@ -109,7 +150,7 @@ impl Transport for FetchTransport {
 }
 
 impl FetchTransport {
-    async fn fetch(&self, request: &Request) -> worker::Result<Response> {
+    async fn fetch(&self, request: &Request, within: i64) -> worker::Result<Response> {
         let headers = Headers::new();
         let agent = concat!("mess-exchange/", env!("CARGO_PKG_VERSION"));
         headers.set("User-Agent", agent)?;
@@ -122,34 +163,34 @@ impl FetchTransport {
             .with_redirect(RequestRedirect::Manual)
             .with_body(request.body.as_deref().map(Into::into));
         let outgoing = worker::Request::new_with_init(&request.url, &init)?;
-        let signal = AbortSignal::from(web_sys::AbortSignal::timeout_with_u32(TIMEOUT));
+        let signal = AbortSignal::from(web_sys::AbortSignal::timeout_with_u32(
+            u32::try_from(within).unwrap_or(1),
+        ));
         let mut response = Fetch::Request(outgoing).send_with_signal(&signal).await?;
         let header = |name: &str| response.headers().get(name).ok().flatten();
-        let retry_after = header("Retry-After")
-            .and_then(|text| parse_retry_after(&text, self.clock.now()))
-            .or_else(|| {
-                // Linear says it in milliseconds since the epoch.
-                let reset = header("X-RateLimit-Requests-Reset")?.parse().ok()?;
-                Some(Timestamp::from_millis(reset).since(self.clock.now()).max(0))
-            });
+        let now = self.clock.now();
+        let reset: Option<i64> =
+            header("X-RateLimit-Requests-Reset").and_then(|text| text.parse().ok());
         Ok(Response {
             status: response.status_code(),
-            retry_after,
-            body: read_beginning(&mut response).await?,
+            retry_after: header("Retry-After").and_then(|text| parse_retry_after(&text, now)),
+            rate_limit_reset: reset.map(|at| Timestamp::from_millis(at).since(now).max(0)),
+            body: read_beginning(&mut response).await,
         })
     }
 }
 
-async fn read_beginning(response: &mut worker::Response) -> worker::Result<String> {
+/// The beginning of a body, as far as it comes: the status has said what matters most.
+async fn read_beginning(response: &mut worker::Response) -> String {
     let mut body = Vec::new();
     if let Ok(mut stream) = response.stream() {
-        while let Some(chunk) = stream.next().await {
-            body.extend(chunk?);
+        while let Some(Ok(chunk)) = stream.next().await {
+            body.extend(chunk);
             if body.len() >= ANSWER_BYTES {
                 break;
             }
         }
     }
     body.truncate(ANSWER_BYTES);
-    Ok(String::from_utf8_lossy(&body).into_owned())
+    String::from_utf8_lossy(&body).into_owned()
 }

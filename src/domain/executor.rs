@@ -1,11 +1,11 @@
 //! An executor's record.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::event::ExecutorRegistered;
-use super::forms::text;
+use super::forms::{given, text};
 use super::ids::ExecutorId;
 use super::key::{KeyHash, checksum};
 use super::status::Priority;
@@ -23,25 +23,25 @@ pub struct Executor {
     /// Its id.
     pub id: ExecutorId,
     /// The name shown to people.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub display_name: String,
     /// What it says it can do.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub capabilities: Vec<Value>,
     /// How it is notified.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub notifications: Vec<Value>,
     /// What is called on lifecycle events.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub hooks: Map<String, Value>,
     /// What it wants to be told of, and when.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub preferences: Map<String, Value>,
     /// When it registered.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub created_at: Timestamp,
     /// When it last called, to within [`LAST_SEEN_STEP`].
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub last_seen: Timestamp,
     /// The mutation that registered it; absent in records of other servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,6 +49,13 @@ pub struct Executor {
     /// What else the record holds.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+/// Other servers may have written null.
+fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The mutation that registered an executor.
@@ -74,17 +81,27 @@ pub struct Wants {
     pub hooks: Vec<String>,
 }
 
-/// The id of a channel or hook; one that no server gave an id has the checksum of its content.
+/// The id of a channel or hook; see [`Executor::name_entries`].
 pub fn entry_id(entry: &Value) -> String {
-    match entry.get(own::ID).and_then(Value::as_str) {
-        Some(id) => id.to_owned(),
-        None => checksum(&entry.to_string()),
+    let id = entry.get(own::ID).and_then(Value::as_str);
+    id.unwrap_or_default().to_owned()
+}
+
+/// Gives an id to each entry of a list that has none, the same each time.
+fn name(list: &str, entries: &mut [Value]) {
+    for (at, entry) in entries.iter_mut().enumerate() {
+        let id = checksum(&format!("{list}[{at}] {entry}"));
+        if let Value::Object(entry) = entry
+            && text(entry, own::ID).is_none()
+        {
+            entry.insert(own::ID.to_owned(), id.into());
+        }
     }
 }
 
 /// Whether anything is sent to a channel or hook.
-pub fn is_enabled(entry: &Value) -> bool {
-    entry.get(own::DISABLED).is_none_or(Value::is_null)
+pub fn is_enabled(entry: &Map<String, Value>) -> bool {
+    given(entry, own::DISABLED).is_none()
 }
 
 impl Executor {
@@ -136,7 +153,7 @@ impl Executor {
 
     /// What it wants to be told of.
     pub fn wants(&self) -> Wants {
-        let is_on = |list: &[Value]| list.iter().any(is_enabled);
+        let is_on = |list: &[Value]| list.iter().filter_map(Value::as_object).any(is_enabled);
         Wants {
             channels: is_on(&self.notifications).then(|| self.min_priority()),
             hooks: HookEvent::ALL
@@ -158,6 +175,17 @@ impl Executor {
     pub fn hooks(&self, event: HookEvent) -> &[Value] {
         let list = self.hooks.get(&event.field()).and_then(Value::as_array);
         list.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Gives an id to each channel and hook that no server gave one: the checksum of its place
+    /// and content.
+    pub fn name_entries(&mut self) {
+        name("notifications", &mut self.notifications);
+        for (event, entries) in &mut self.hooks {
+            if let Value::Array(entries) = entries {
+                name(event, entries);
+            }
+        }
     }
 
     /// Its channels and hooks as one list, with the forms that each is of.
@@ -223,13 +251,31 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_without_an_id_is_known_by_its_content() {
-        let (a, b) = (
-            json!({"type": "ntfy", "topic": "a"}),
-            json!({"type": "ntfy", "topic": "b"}),
-        );
-        assert_eq!(entry_id(&a), entry_id(&a.clone()));
-        assert_ne!(entry_id(&a), entry_id(&b));
-        assert_eq!(entry_id(&json!({"id": "x"})), "x");
+    fn an_entry_without_an_id_is_named_by_its_place_and_content() {
+        let (mut one, mut other) = (executor(), executor());
+        one.name_entries();
+        other.name_entries();
+        assert_eq!(one, other);
+        let ids: std::collections::BTreeSet<_> = [
+            &one.notifications[0],
+            &one.hooks(HookEvent::Created)[0],
+            &one.hooks(HookEvent::Completed)[0],
+        ]
+        .map(entry_id)
+        .into();
+        assert_eq!(ids.len(), 3);
+        let given =
+            serde_json::from_value::<Executor>(json!({"id": "a", "notifications": [{"id": "x"}]}));
+        let mut given = given.unwrap();
+        given.name_entries();
+        assert_eq!(entry_id(&given.notifications[0]), "x");
+    }
+
+    #[test]
+    fn null_is_as_good_as_nothing() {
+        let record = json!({"id": "a", "display_name": null, "capabilities": null, "notifications": null,
+            "hooks": null, "preferences": null, "created_at": null, "last_seen": null});
+        let executor: Executor = serde_json::from_value(record).unwrap();
+        assert_eq!(executor.notifications.len(), 0);
     }
 }

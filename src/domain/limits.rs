@@ -29,6 +29,8 @@ pub const INTENT_CHARS: usize = 10_000;
 pub const CAPABILITIES: usize = 100;
 /// Most bytes of JSON in the capabilities of one executor.
 pub const CAPABILITIES_BYTES: usize = 16 * 1024;
+/// Most JSON values in a profile: many are read at once to find whom to tell.
+pub const PROFILE_VALUES: usize = 5_000;
 /// Most notification channels of one executor.
 pub const CHANNELS: usize = 20;
 /// Most hooks of one executor for one event.

@@ -3,12 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::executor::Executor;
-use super::limits::{CAPABILITIES, CAPABILITIES_BYTES, NAME_CHARS};
+use super::limits::{CAPABILITIES, CAPABILITIES_BYTES, NAME_CHARS, PROFILE_VALUES};
 use super::sealed::Seal;
 use super::subscriptions::{
     Forms, Rules, adopt, check_channels, check_hooks, check_preferences, form_of, mask,
 };
 use super::text::{Fields, Invalid, check_line};
+use super::thread::count_values;
 use super::time::Timestamp;
 
 /// What an executor says of itself, at registration or later; every part may be left out.
@@ -48,13 +49,31 @@ impl Profile {
         if let Some(preferences) = &preferences {
             check_preferences(preferences, rules)?;
         }
-        Ok(Self {
+        let profile = Self {
             display_name,
             capabilities,
             notifications,
             hooks,
             preferences,
-        })
+        };
+        profile.check_size()?;
+        Ok(profile)
+    }
+
+    fn check_size(&self) -> Result<(), Invalid> {
+        let of_map = |map: &Option<Map<String, Value>>| sum(map.iter().flat_map(Map::values));
+        for (name, count) in [
+            ("capabilities", sum(self.capabilities.iter().flatten())),
+            ("notifications", sum(self.notifications.iter().flatten())),
+            ("hooks", of_map(&self.hooks)),
+            ("preferences", of_map(&self.preferences)),
+        ] {
+            if count > PROFILE_VALUES {
+                let problem = format!("may hold at most {PROFILE_VALUES} JSON values");
+                return Err(Invalid::new(name, problem));
+            }
+        }
+        Ok(())
     }
 
     /// Whether nothing was given.
@@ -94,6 +113,7 @@ impl Editor<'_> {
         replace(&mut executor.display_name, display_name);
         replace(&mut executor.capabilities, capabilities);
         replace(&mut executor.preferences, preferences);
+        executor.name_entries();
         self.open(executor);
         if let Some(list) = notifications {
             let forms = self.forms.channels;
@@ -174,6 +194,10 @@ pub fn mask_credentials(executor: &mut Executor, forms: Forms) {
 fn mask_value(value: &mut Value) {
     let masked = mask(value.as_str().unwrap_or_default());
     *value = Value::String(masked);
+}
+
+fn sum<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
+    values.fold(0, |count, value| count.saturating_add(count_values(value)))
 }
 
 fn replace<T>(field: &mut T, given: Option<T>) {

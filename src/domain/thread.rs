@@ -197,7 +197,8 @@ pub fn fold(reference: &Ref, events: &[Event]) -> Option<ThreadState> {
     }))
 }
 
-fn count_values(value: &Value) -> usize {
+/// How many values `value` consists of.
+pub fn count_values(value: &Value) -> usize {
     let inner = match value {
         Value::Array(items) => sum(items.iter()),
         Value::Object(fields) => sum(fields.values()),

@@ -61,7 +61,9 @@ async fn run(
         let put = put(&app, &exchange, reference, &requestor, &facts, &obligation).await;
         match put {
             (Ok(thread), _) => return settle(app, exchange, thread, obligation).await,
-            (Err(Failure::Refused(NotCreated::Taken)), _) => obligation.close(&app).await,
+            (Err(Failure::Refused(NotCreated::Taken)), _) => {
+                obligation.close(&app).await;
+            }
             (Err(failure), definite) => {
                 let error = match failure {
                     Failure::Refused(NotCreated::Because(error)) => error,

@@ -7,12 +7,13 @@
 //! any of it twice writes nothing twice.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::obligations::{Obligation, Subject, Verdict, WRITERS_TIME};
+use super::obligations::{Claim, Obligation, Subject, Verdict, WRITERS_TIME};
 use crate::app::App;
 use crate::delivery::attempt::attempt;
 use crate::delivery::notice::{Names, Notice};
@@ -28,11 +29,13 @@ use crate::storage::{Condition, List, Put, StoreError, layout};
 
 /// Executors that are looked at together: as many as R2 lists with their summaries.
 const PAGE: usize = 100;
-/// Pages that the writer of a batch looks at itself: a free invocation has 1,000 operations, and
-/// a page may take 135.
-pub const WRITERS_PAGES: usize = 4;
-/// Pages that a tick looks at for one batch, among others.
-pub const TICKS_PAGES: usize = 1;
+/// Deliveries after which a page ends.
+const MOST_OWED: usize = 300;
+/// Operations that must be left to look at a page, and to attempt some of what comes of it: the
+/// page takes up to 160.
+pub const PAGE_OPERATIONS: usize = 350;
+/// Operations that must be left to attempt a chunk.
+pub const CHUNK_OPERATIONS: usize = 100;
 /// Records that are read at once.
 const PARALLEL: usize = 6;
 /// Arranged deletions that an isolate remembers; when there are more it begins anew.
@@ -63,9 +66,9 @@ struct Looked {
     next: Option<String>,
 }
 
-/// Looks at up to `pages` pages of executors after the key `after`, puts what they are owed into
-/// `due/`, and for the rest of them an obligation to go on. Gives the chunks that are due at
-/// once; none of them has been attempted.
+/// Looks at the executors after the key `after`, puts what they are owed into `due/`, and for
+/// those that this invocation cannot look at any more an obligation to go on. Gives the chunks
+/// that are due at once, put under `claim`; none of them has been attempted.
 ///
 /// # Errors
 ///
@@ -74,42 +77,43 @@ pub async fn announce(
     app: &App,
     announcement: &Announcement<'_>,
     mut after: Option<String>,
-    pages: usize,
+    claim: Option<&Claim>,
 ) -> Result<Vec<Kept>, StoreError> {
     let mut chunks = Vec::new();
-    for _ in 0..pages {
-        let looked = look_at_page(app, announcement, after.as_deref()).await?;
+    loop {
+        let looked = look_at_page(app, announcement, after.as_deref(), claim).await?;
         chunks.extend(looked.chunks);
-        after = looked.next;
-        if after.is_none() {
-            break;
+        match looked.next {
+            None => return Ok(chunks),
+            next if app.operations_left() >= PAGE_OPERATIONS => after = next,
+            Some(after) => {
+                let obligation = Obligation {
+                    id: derived_id(&[&announcement.batch_id.to_string(), &after]),
+                    opened_at: announcement.opened_at,
+                    subject: Subject::Announcement {
+                        batch_id: announcement.batch_id,
+                        exchange_id: announcement.exchange.clone(),
+                        reference: announcement.thread.state.reference.clone(),
+                        after,
+                    },
+                    failures: 0,
+                    claim: None,
+                };
+                put_new(app, &obligation.first_key(), &obligation).await?;
+                return Ok(chunks);
+            }
         }
     }
-    if let Some(after) = after {
-        let obligation = Obligation {
-            id: derived_id(&[&announcement.batch_id.to_string(), &after]),
-            opened_at: announcement.opened_at,
-            subject: Subject::Announcement {
-                batch_id: announcement.batch_id,
-                exchange_id: announcement.exchange.clone(),
-                reference: announcement.thread.state.reference.clone(),
-                after,
-            },
-            failures: 0,
-            claim: None,
-        };
-        put_new(app, &obligation.first_key(), &obligation).await?;
-    }
-    Ok(chunks)
 }
 
 /// 1. List a page of executors, and read the records of those who may be owed something.
-/// 2. Plan.
+/// 2. Plan, one record after the other; end the page early when it has become much.
 /// 3. Put the chunks.
 async fn look_at_page(
     app: &App,
     announcement: &Announcement<'_>,
     after: Option<&str>,
+    claim: Option<&Claim>,
 ) -> Result<Looked, StoreError> {
     let Announcement {
         thread,
@@ -118,8 +122,8 @@ async fn look_at_page(
         opened_at,
     } = *announcement;
     let public_url = app.config.public_url.as_deref();
-    let names = Names::default();
-    let Some(mut notice) = Notice::of(exchange, thread, batch_id, names, public_url) else {
+    let unnamed = Names::default();
+    let Some(notice) = Notice::of(exchange, thread, batch_id, unnamed, public_url) else {
         return Ok(Looked::default());
     };
     // 1.
@@ -132,59 +136,70 @@ async fn look_at_page(
     };
     let store = app.store.as_ref();
     let page = list_summaries(store, &app.isolate.summaries, query, summarize).await?;
-    let last = page.rows.last().map(|row| row.key.clone());
+    let mut next = page.rows.last().map(|row| row.key.clone());
+    let mut more = page.more;
     let concerned = page.rows.into_iter().filter_map(|row| {
         let name = row.key.strip_prefix(&prefix)?.strip_suffix(".json")?;
         let id = ExecutorId::parse(name, "executor").ok()?;
-        concerns(&id, row.summary.as_deref(), &notice).then_some((id, row.tag))
+        concerns(&id, row.summary.as_deref(), &notice).then_some((id, row))
     });
-    let records: Vec<_> = stream::iter(concerned)
-        .map(async |(id, tag)| app.executor(exchange, &id, tag.as_ref()).await)
-        .buffered(PARALLEL)
-        .try_collect()
-        .await?;
     // 2.
     let moment = Moment {
         now: opened_at,
         default_zone: &app.config.default_timezone,
         zones: app.zones.as_ref(),
     };
-    let records = records.into_iter().flatten();
-    let owed: Vec<Owed> = records
-        .flat_map(|executor| plan(&notice, &executor, &moment))
-        .collect();
-    // 3.
-    let mut chunks_at_once = Vec::new();
-    if !owed.is_empty() {
-        notice.names = names_of(app, &notice).await?;
+    let planned = stream::iter(concerned).map(async |(id, row)| {
+        let executor = app.executor(exchange, &id, row.tag.as_ref()).await?;
+        let owed = executor.map(|executor| plan(&notice, &executor, &moment));
+        Ok::<_, StoreError>((row.key, owed.unwrap_or_default()))
+    });
+    let mut planned = pin!(planned.buffered(PARALLEL));
+    let (mut owed, mut count) = (Vec::new(), 0_usize);
+    while let Some((key, of_one)) = planned.try_next().await? {
+        count = count.saturating_add(of_one.len());
+        owed.push(of_one);
+        if count >= MOST_OWED && next.as_ref() != Some(&key) {
+            (next, more) = (Some(key), true);
+            break;
+        }
     }
+    // 3.
+    let names = match count {
+        0 => Names::default(),
+        _ => names_of(app, &notice).await?,
+    };
+    let mut chunks_at_once = Vec::new();
     for owed in chunks(owed) {
-        let due_at = owed
-            .iter()
-            .map(|owed| owed.due_at)
-            .min()
-            .unwrap_or(opened_at);
+        let due_at = owed.iter().map(|owed| owed.due_at).min();
+        let due_at = due_at.unwrap_or(opened_at);
         let first_due = opened_at.plus_millis(WRITERS_TIME);
-        let obligation = chunk(announcement, &notice, owed);
-        let key = layout::due(due_at.max(first_due), obligation.id);
+        let mut obligation = chunk(announcement, &names, owed);
+        let key = obligation.key_at(due_at.max(first_due));
+        let at_once = due_at <= opened_at;
+        obligation.claim = claim.filter(|_| at_once).cloned();
         let is_new = put_new(app, &key, &obligation).await?;
-        if is_new && due_at <= opened_at {
+        if is_new && at_once {
             chunks_at_once.push((key, obligation));
         }
     }
     Ok(Looked {
         chunks: chunks_at_once,
-        next: last.filter(|_| page.more),
+        next: next.filter(|_| more),
     })
 }
 
-/// Attempts chunks one after the other, as far as this invocation may.
-pub async fn attempt_all(app: &App, chunks: Vec<Kept>) {
+/// Attempts chunks one after the other, as far as this invocation may; `now` tells the moment.
+pub async fn attempt_all(app: &App, chunks: Vec<Kept>, now: &dyn Fn() -> Timestamp) {
     for (key, mut obligation) in chunks {
-        let now = app.clock.now();
-        // Past the writer's time the tick may be at it.
-        let is_ours = now.since(obligation.opened_at) < super::WRITE_WINDOW;
-        if !is_ours || !app.outbound.may_begin(CHUNK) {
+        let now = now();
+        // Past the claim, or the writer's time, another may be at it.
+        let is_ours = match &obligation.claim {
+            Some(claim) => now < claim.until,
+            None => now.since(obligation.opened_at) < super::WRITE_WINDOW,
+        };
+        let may_begin = app.outbound.may_begin(CHUNK) && app.operations_left() >= CHUNK_OPERATIONS;
+        if !is_ours || !may_begin {
             return;
         }
         let work = async {
@@ -210,7 +225,10 @@ pub async fn attempt_chunk(
     let Subject::Deliveries(chunk) = &mut obligation.subject else {
         return Ok(Verdict::Done);
     };
-    arrange_sweeps(app, chunk, now).await?;
+    let executors: BTreeSet<_> = chunk.owed.iter().map(|owed| &owed.executor_id).collect();
+    for executor in executors {
+        arrange_sweep(app, &chunk.exchange_id, executor, now).await?;
+    }
     chunk.owed = attempt(app, chunk, now).await?;
     obligation.failures = 0;
     let next = chunk.owed.iter().map(|owed| owed.due_at).min();
@@ -231,43 +249,45 @@ pub async fn sweep_attempts(
     sweep(app, Owner { exchange, executor }, now).await
 }
 
-/// Sees to it that the attempts of this day are deleted when they are old: an obligation for
-/// each executor and day, spread over a day so that they do not all come at midnight.
-async fn arrange_sweeps(app: &App, chunk: &Chunk, now: Timestamp) -> Result<(), StoreError> {
+/// Sees to it that an executor's attempts of this day are deleted when they are old: an
+/// obligation for each executor and day, spread over a day so that they do not all come at
+/// midnight.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn arrange_sweep(
+    app: &App,
+    exchange: &ExchangeId,
+    executor: &ExecutorId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let day = now.millis().div_euclid(DAY);
-    let executors: BTreeSet<_> = chunk.owed.iter().map(|owed| &owed.executor_id).collect();
-    for executor in executors {
-        let exchange = &chunk.exchange_id;
-        let id = derived_id(&[
-            "sweep",
-            exchange.as_str(),
-            executor.as_str(),
-            &day.to_string(),
-        ]);
-        let known = id.to_string();
-        if app.isolate.swept.borrow().contains(&known) {
-            continue;
-        }
-        let spread = i64::from(id.as_fields().0).rem_euclid(DAY);
-        let obligation = Obligation {
-            id,
-            opened_at: now,
-            subject: Subject::Sweep {
-                exchange_id: exchange.clone(),
-                executor_id: executor.clone(),
-            },
-            failures: 0,
-            claim: None,
-        };
-        let day_is_over = Timestamp::from_millis(day.saturating_add(1).saturating_mul(DAY));
-        let due_at = day_is_over.plus_millis(KEPT.saturating_add(spread));
-        put_new(app, &layout::due(due_at, id), &obligation).await?;
-        let mut swept = app.isolate.swept.borrow_mut();
-        if swept.len() >= SWEEPS_KNOWN {
-            swept.clear();
-        }
-        swept.insert(known);
+    let parts = ["sweep", exchange.as_str(), executor.as_str()];
+    let id = derived_id(&[&parts.join(" "), &day.to_string()]);
+    let known = id.to_string();
+    if app.isolate.swept.borrow().contains(&known) {
+        return Ok(());
     }
+    let spread = i64::from(id.as_fields().0).rem_euclid(DAY);
+    let obligation = Obligation {
+        id,
+        opened_at: now,
+        subject: Subject::Sweep {
+            exchange_id: exchange.clone(),
+            executor_id: executor.clone(),
+        },
+        failures: 0,
+        claim: None,
+    };
+    let day_is_over = Timestamp::from_millis(day.saturating_add(1).saturating_mul(DAY));
+    let due_at = day_is_over.plus_millis(KEPT.saturating_add(spread));
+    put_new(app, &layout::due(due_at, id), &obligation).await?;
+    let mut swept = app.isolate.swept.borrow_mut();
+    if swept.len() >= SWEEPS_KNOWN {
+        swept.clear();
+    }
+    swept.insert(known);
     Ok(())
 }
 
@@ -278,9 +298,15 @@ async fn put_new(app: &App, key: &str, obligation: &Obligation) -> Result<bool, 
     Ok(put != Put::ConditionFailed)
 }
 
-/// What is due at one moment, in chunks.
-fn chunks(mut owed: Vec<Owed>) -> Vec<Vec<Owed>> {
-    owed.sort_by_key(|owed| owed.due_at);
+/// What is due at one moment, in chunks: the first delivery of each executor before the second of
+/// any, so that nobody's many hold up another's only one.
+fn chunks(of_each: Vec<Vec<Owed>>) -> Vec<Vec<Owed>> {
+    let mut turns: Vec<_> = of_each
+        .into_iter()
+        .flat_map(|owed| owed.into_iter().enumerate())
+        .collect();
+    turns.sort_by_key(|(turn, owed)| (owed.due_at, *turn));
+    let owed: Vec<Owed> = turns.into_iter().map(|(_, owed)| owed).collect();
     owed.chunk_by(|a, b| a.due_at == b.due_at)
         .flat_map(|same| same.chunks(CHUNK))
         .map(<[Owed]>::to_vec)
@@ -288,7 +314,7 @@ fn chunks(mut owed: Vec<Owed>) -> Vec<Vec<Owed>> {
 }
 
 /// A chunk under an id that tells what is in it.
-fn chunk(announcement: &Announcement, notice: &Notice, owed: Vec<Owed>) -> Obligation {
+fn chunk(announcement: &Announcement, names: &Names, owed: Vec<Owed>) -> Obligation {
     let mut parts = vec![announcement.batch_id.to_string()];
     for owed in &owed {
         parts.push(owed.executor_id.to_string());
@@ -302,7 +328,7 @@ fn chunk(announcement: &Announcement, notice: &Notice, owed: Vec<Owed>) -> Oblig
             exchange_id: announcement.exchange.clone(),
             reference: announcement.thread.state.reference.clone(),
             batch_id: announcement.batch_id,
-            names: notice.names.clone(),
+            names: names.clone(),
             owed,
         }),
         failures: 0,

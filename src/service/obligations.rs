@@ -130,7 +130,15 @@ impl Obligation {
 
     /// The key under which its writer puts it.
     pub fn first_key(&self) -> String {
-        layout::due(self.opened_at.plus_millis(WRITERS_TIME), self.id)
+        self.key_at(self.opened_at.plus_millis(WRITERS_TIME))
+    }
+
+    /// The key under which it is due at `at`.
+    pub fn key_at(&self, at: Timestamp) -> String {
+        match &self.subject {
+            Subject::Deliveries(chunk) => layout::due_delivery(at, &chunk.exchange_id, self.id),
+            _ => layout::due(at, self.id),
+        }
     }
 
     /// The last moment at which its writer may start a put.
@@ -157,14 +165,17 @@ impl Obligation {
     }
 
     /// Deletes it, after all it is about is met or undone. A failure is left to the tick, and
-    /// so is everything once the writer's time is over: the tick may be at work on it.
-    pub async fn close(&self, app: &App) {
+    /// so is everything once the writer's time is over: the tick may be at work on it. Says whether
+    /// it is closed.
+    pub async fn close(&self, app: &App) -> bool {
         if app.clock.now().since(self.opened_at) >= WRITERS_TIME {
-            return;
+            return false;
         }
-        if let Err(error) = app.store.delete(&self.first_key()).await {
-            crate::log::warn("an obligation that is met could not be deleted", &error);
+        let deleted = app.store.delete(&self.first_key()).await;
+        if let Err(error) = &deleted {
+            crate::log::warn("an obligation that is met could not be deleted", error);
         }
+        deleted.is_ok()
     }
 
     /// Deletes it from `key` when it is done, or else puts it, as it has become, under the key of
@@ -181,7 +192,7 @@ impl Obligation {
     ) -> Result<(), StoreError> {
         if let Verdict::Again(at) = verdict {
             self.claim = None;
-            let later = layout::due(at, self.id);
+            let later = self.key_at(at);
             let body = self.to_json()?;
             app.store.put(&later, body, None, Condition::Always).await?;
             if later == key {
@@ -194,6 +205,8 @@ impl Obligation {
     /// Closes it, as work for after the answer.
     pub fn close_after(self, app: &Rc<App>) -> Rest {
         let app = app.clone();
-        Box::pin(async move { self.close(&app).await })
+        Box::pin(async move {
+            self.close(&app).await;
+        })
     }
 }

@@ -6,12 +6,13 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::ServiceError;
+use super::deliver::arrange_sweep;
 use crate::app::App;
 use crate::delivery::FORMS;
-use crate::delivery::attempt::{converse, open, seal_owner};
+use crate::delivery::attempt::{open, seal_owner};
 use crate::delivery::notice::Notice;
 use crate::delivery::plan::{CHUNK, Subscription};
-use crate::delivery::provider::Job;
+use crate::delivery::provider::{Job, Room, Unreachable};
 use crate::delivery::record::{
     Attempt, Outcome, Owner, last_attempts, log_attempt, note_success, set_disabled,
 };
@@ -121,6 +122,13 @@ pub async fn test(
             .map(|entry| try_channel(app, owner, &notice, &executor, entry));
         results.extend(join_all(tests).await);
     }
+    let works = |result: &&Value| result.get("outcome") == Some(&json!(Outcome::Delivered));
+    for (result, entry) in results.iter().zip(&executor.notifications) {
+        if works(&result) && !entry.as_object().is_some_and(is_enabled) {
+            set_disabled(app, owner, &entry_id(entry), None, app.clock.now()).await;
+        }
+    }
+    arrange_sweep(app, exchange, id, app.clock.now()).await?;
     Ok(results)
 }
 
@@ -138,23 +146,26 @@ async fn try_channel(
         .unwrap_or_default();
     let found = Subscription::Channel(id.clone()).find(executor, None);
     let delivery_id = app.clock.new_id();
-    let (verdict, status) =
-        match found.map(|(config, provider)| (open(app, owner, config), provider)) {
-            None => (Verdict::failed("this server does not know the type"), None),
-            Some((Err(error), _)) => (Verdict::failed(error.to_string()), None),
-            Some((Ok(config), provider)) => {
-                let job = Job {
-                    config: &config,
-                    notice,
-                    id: delivery_id,
-                    now: app.clock.now(),
-                    is_bystander: false,
-                    created: None,
-                    tokens: &app.isolate.tokens,
-                };
-                converse(&app.outbound, provider, &job).await
-            }
-        };
+    let opened = found.map(|(config, provider)| (open(app, owner, config), provider));
+    let (verdict, status) = match opened {
+        None => (Verdict::failed("this server does not know the type"), None),
+        Some((Err(error), _)) => (Verdict::failed(error.to_string()), None),
+        Some((Ok(config), provider)) => {
+            let job = Job {
+                config: &config,
+                notice,
+                id: delivery_id,
+                now: app.clock.now(),
+                is_bystander: false,
+                created: None,
+                tokens: &app.isolate.tokens,
+                room: Room::default(),
+            };
+            let busy = || (Verdict::retry(Unreachable::Busy.to_string()), None);
+            let conversation = app.outbound.converse(provider, &job).await;
+            conversation.unwrap_or_else(busy)
+        }
+    };
     let (outcome, error) = match verdict {
         Verdict::Delivered { .. } => (Outcome::Delivered, None),
         Verdict::Retry { reason, .. } | Verdict::Failed { reason } | Verdict::Gone { reason } => {
@@ -178,9 +189,6 @@ async fn try_channel(
     log_attempt(app, owner, &attempt).await;
     if outcome == Outcome::Delivered {
         note_success(app, owner, &id).await;
-        if !is_enabled(entry) {
-            set_disabled(app, owner, &id, None, now).await;
-        }
     }
     json!({"id": id, "type": kind, "outcome": outcome, "status": status, "error": error})
 }
@@ -188,5 +196,7 @@ async fn try_channel(
 async fn read(app: &App, owner: Owner<'_>) -> Result<Executor, ServiceError> {
     let key = layout::executor(owner.exchange, owner.executor);
     let loaded = load::<Executor>(app.store.as_ref(), &key).await?;
-    Ok(loaded.ok_or(ServiceError::NoExecutor)?.document)
+    let mut executor = loaded.ok_or(ServiceError::NoExecutor)?.document;
+    executor.name_entries();
+    Ok(executor)
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::ServiceError;
-use super::deliver::{Announcement, WRITERS_PAGES, announce, attempt_all};
+use super::deliver::{Announcement, announce, attempt_all};
 use super::obligations::Obligation;
 use crate::app::App;
 use crate::background::{Rest, nothing};
@@ -56,11 +56,12 @@ pub async fn settle(
             batch_id: obligation.id,
             opened_at: obligation.opened_at,
         };
-        match announce(&app, &announcement, None, WRITERS_PAGES).await {
-            Ok(chunks) => {
-                obligation.close(&app).await;
-                attempt_all(&app, chunks).await;
+        match announce(&app, &announcement, None, None).await {
+            // What stays open the tick announces again: nothing may have been sent by then.
+            Ok(chunks) if obligation.close(&app).await => {
+                attempt_all(&app, chunks, &|| app.clock.now()).await;
             }
+            Ok(_) => {}
             Err(error) => warn("a batch is left to the tick to announce", &error),
         }
     };

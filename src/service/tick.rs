@@ -1,12 +1,16 @@
 //! The maintenance tick: completes what a writer left, discards what was never committed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use futures::stream::{self, StreamExt as _};
 use uuid::Uuid;
 
-use super::deliver::{Announcement, TICKS_PAGES, announce, attempt_chunk, sweep_attempts};
+use super::deliver::{
+    Announcement, CHUNK_OPERATIONS, Kept, PAGE_OPERATIONS, announce, attempt_all, attempt_chunk,
+    sweep_attempts,
+};
 use super::derive;
 use super::obligations::{Claim, LAST_LOOK, Obligation, Subject, Verdict};
 use super::register::{is_of, write_event};
@@ -21,81 +25,108 @@ use crate::log::{describe, warn};
 use crate::storage::cas::load;
 use crate::storage::{Condition, List, Object, Put, StoreError, Tag, layout};
 
-/// Keys that one tick lists, and obligations other than deliveries that it looks at; the rest is
-/// for the next one. Reading one is an operation, seeing to it up to a dozen (an announcement
-/// more), of which Cloudflare's free plan allows 1,000 an invocation.
-const LISTED: usize = 150;
-const LOOKS: usize = 40;
 /// How many it works on at once.
-const PARALLEL: usize = 4;
+const PARALLEL: usize = 2;
 /// Milliseconds for which a tick's claim keeps others away.
 const CLAIMED: i64 = 120_000;
+/// How often one who claimed an obligation may die before it is put off like one that fails.
+const DEATHS: u32 = 2;
 /// Milliseconds until an obligation at which the look failed is looked at again; it doubles.
 const FIRST_RETRY: i64 = 60_000;
 
 /// Looks at the obligations that are due at `now`, oldest first: at those that recover and
-/// announce first, several at once, then at deliveries, one chunk after the other.
+/// announce, several at once, then at deliveries, one chunk after the other and in turn for each
+/// exchange; as many as an invocation may.
 ///
 /// # Errors
 ///
 /// The store's, when it cannot list them. A failure at one of them only puts that one off.
 pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), StoreError> {
-    let query = List {
-        prefix: layout::DUE,
-        after: None,
-        limit: LISTED,
-        summaries: false,
-    };
-    let page = app.store.list(query).await?;
-    let due = page
-        .rows
-        .into_iter()
-        .map(|row| row.key)
-        // The keys are in the order of their times.
-        .take_while(|key| layout::due_at(key).is_none_or(|at| at <= now));
+    app.outbound.is_of_tick();
     let tick = Tick {
         app,
-        now,
-        looks: Cell::new(LOOKS),
-        deliveries: RefCell::default(),
+        started_at: now,
+        announced: RefCell::default(),
     };
+    let due = list_due(app, layout::DUE, now).await?;
     stream::iter(due)
-        .for_each_concurrent(PARALLEL, |key| tick.look_at(key, false))
+        .for_each_concurrent(PARALLEL, |key| tick.look_at(key, PAGE_OPERATIONS))
         .await;
-    let mut deliveries = tick.deliveries.take();
-    deliveries.sort();
-    for key in deliveries {
+    let announced = tick.announced.take();
+    attempt_all(app, announced, &|| tick.now()).await;
+    let due = list_due(app, layout::DELIVERIES, now).await?;
+    for key in in_turn(due) {
         if !app.outbound.may_begin(CHUNK) {
             break;
         }
-        tick.look_at(key, true).await;
+        tick.look_at(key, CHUNK_OPERATIONS).await;
     }
     Ok(())
+}
+
+/// The keys directly below `folder` that are due at `now`.
+async fn list_due(app: &App, folder: &str, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    let query = List {
+        prefix: folder,
+        after: None,
+        limit: 1_000,
+        summaries: false,
+    };
+    let page = app.store.list(query).await?;
+    let keys = page.rows.into_iter().map(|row| row.key);
+    // The keys are in the order of their times, and those of another folder after them.
+    let is_here = |key: &String| folder != layout::DUE || !key.starts_with(layout::DELIVERIES);
+    let is_due = |key: &String| layout::due_at(key).is_none_or(|at| at <= now);
+    Ok(keys.take_while(|key| is_here(key) && is_due(key)).collect())
+}
+
+/// The first of each exchange, then the second of each, and so on: nobody's many hold up
+/// another's few.
+fn in_turn(keys: Vec<String>) -> Vec<String> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let mut turns: Vec<_> = keys
+        .into_iter()
+        .map(|key| {
+            let exchange = layout::delivery_exchange(&key).unwrap_or_default();
+            let count = counts.entry(exchange.to_owned()).or_default();
+            let turn = *count;
+            *count = count.saturating_add(1);
+            (turn, key)
+        })
+        .collect();
+    turns.sort_by_key(|(turn, _)| *turn);
+    turns.into_iter().map(|(_, key)| key).collect()
 }
 
 /// A tick at work.
 struct Tick<'a> {
     app: &'a Rc<App>,
-    now: Timestamp,
-    /// How many obligations it may still look at, not counting deliveries.
-    looks: Cell<usize>,
-    /// The keys of deliveries that it found or announced.
-    deliveries: RefCell<Vec<String>>,
+    started_at: Timestamp,
+    /// The deliveries that it announced, put under its claim.
+    announced: RefCell<Vec<Kept>>,
 }
 
 impl Tick<'_> {
-    async fn look_at(&self, key: String, delivers: bool) {
-        if let Err(error) = self.try_look_at(&key, delivers).await {
+    /// The moment, by the clock that the tick was given.
+    fn now(&self) -> Timestamp {
+        self.started_at.plus_millis(self.app.outbound.age())
+    }
+
+    /// Looks at one obligation if so many operations are left.
+    async fn look_at(&self, key: String, operations: usize) {
+        if self.app.operations_left() < operations {
+            return;
+        }
+        if let Err(error) = self.try_look_at(&key).await {
             warn("an obligation was not seen to", &error);
         }
     }
 
-    /// 1. Read the obligation; deliveries wait until `delivers`.
-    /// 2. Claim it; whoever loses leaves it alone.
-    /// 3. See to it.
-    /// 4. Delete it, or put it under a later key and delete the old one.
-    async fn try_look_at(&self, key: &str, delivers: bool) -> Result<(), StoreError> {
-        let (app, now) = (self.app, self.now);
+    /// 1. Claim the obligation; whoever loses leaves it alone.
+    /// 2. See to it, unless those who did so before died of it again and again.
+    /// 3. Delete it, or put it under a later key and delete the old one.
+    async fn try_look_at(&self, key: &str) -> Result<(), StoreError> {
+        let (app, now) = (self.app, self.now());
         // 1.
         let Some(Object { body, tag }) = app.store.get(key).await? else {
             return Ok(());
@@ -104,36 +135,40 @@ impl Tick<'_> {
             Ok(document) => document,
             Err(error) => return put_off_unreadable(app, key, body, now, &error).await,
         };
-        if !delivers {
-            if matches!(document.subject, Subject::Deliveries(_)) {
-                self.deliveries.borrow_mut().push(key.to_owned());
-                return Ok(());
-            }
-            let Some(left) = self.looks.get().checked_sub(1) else {
-                return Ok(());
-            };
-            self.looks.set(left);
-        }
-        // 2.
+        let has_killed = document.claim.is_some() && document.failures >= DEATHS;
         let Some(mut obligation) = claim(app, key, document, &tag, now).await? else {
             return Ok(());
         };
-        // 3.
-        let verdict = match self.see_to(&mut obligation).await {
-            Ok(verdict) => verdict,
-            Err(error) => {
-                warn("an obligation could not be met and is put off", &error);
-                let doubled = FIRST_RETRY.saturating_mul(1 << obligation.failures.min(6));
-                obligation.failures = obligation.failures.saturating_add(1);
-                Verdict::Again(now.plus_millis(doubled.min(LAST_LOOK)))
-            }
+        // 2.
+        let mut announced = Vec::new();
+        let seen = if has_killed {
+            Err(StoreError::new(
+                "see to",
+                key,
+                &"it may be too much to see to",
+            ))
+        } else {
+            self.see_to(&mut obligation, &mut announced).await
         };
-        // 4.
-        obligation.finish(app, key, verdict).await
+        let verdict = seen.unwrap_or_else(|error| {
+            warn("an obligation could not be met and is put off", &error);
+            let doubled = FIRST_RETRY.saturating_mul(1 << obligation.failures.min(6));
+            obligation.failures = obligation.failures.saturating_add(1);
+            Verdict::Again(now.plus_millis(doubled.min(LAST_LOOK)))
+        });
+        // 3.
+        obligation.finish(app, key, verdict).await?;
+        // Only now: before, another tick could announce them again.
+        self.announced.borrow_mut().append(&mut announced);
+        Ok(())
     }
 
-    async fn see_to(&self, obligation: &mut Obligation) -> Result<Verdict, StoreError> {
-        let (app, now, id) = (self.app, self.now, obligation.id);
+    async fn see_to(
+        &self,
+        obligation: &mut Obligation,
+        deliveries: &mut Vec<Kept>,
+    ) -> Result<Verdict, StoreError> {
+        let (app, now, id) = (self.app, self.now(), obligation.id);
         let opened_at = obligation.opened_at;
         let last_look = opened_at.plus_millis(LAST_LOOK);
         let committed = match &mut obligation.subject {
@@ -148,7 +183,7 @@ impl Tick<'_> {
                     id,
                     opened_at,
                 };
-                self.see_to_batch(&batch, announced).await?
+                self.see_to_batch(&batch, announced, deliveries).await?
             }
             Subject::Announcement {
                 batch_id,
@@ -163,7 +198,8 @@ impl Tick<'_> {
                     opened_at,
                 };
                 if let Some(thread) = batch.load_thread(app).await? {
-                    self.announce(&batch, &thread, Some(after.clone())).await?;
+                    let after = Some(after.clone());
+                    *deliveries = self.announce(&batch, &thread, after).await?;
                 }
                 return Ok(Verdict::Done);
             }
@@ -207,6 +243,7 @@ impl Tick<'_> {
         &self,
         batch: &Batch<'_>,
         announced: &mut bool,
+        deliveries: &mut Vec<Kept>,
     ) -> Result<bool, StoreError> {
         let store = self.app.store.as_ref();
         let Some(thread) = batch.load_thread(self.app).await? else {
@@ -217,7 +254,7 @@ impl Tick<'_> {
         };
         met(settlement.repeat(store, &thread.state).await)?;
         if !*announced {
-            self.announce(batch, &thread, None).await?;
+            *deliveries = self.announce(batch, &thread, None).await?;
             *announced = true;
         }
         Ok(true)
@@ -228,17 +265,15 @@ impl Tick<'_> {
         batch: &Batch<'_>,
         thread: &Thread,
         after: Option<String>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Kept>, StoreError> {
         let announcement = Announcement {
             thread,
             exchange: batch.exchange,
             batch_id: batch.id,
             opened_at: batch.opened_at,
         };
-        let chunks = announce(self.app, &announcement, after, TICKS_PAGES).await?;
-        let keys = chunks.into_iter().map(|(key, _)| key);
-        self.deliveries.borrow_mut().extend(keys);
-        Ok(())
+        let claim = new_claim(self.app, self.now());
+        announce(self.app, &announcement, after, Some(&claim)).await
     }
 }
 
@@ -278,6 +313,13 @@ async fn put_off_unreadable(
     app.store.delete(key).await
 }
 
+fn new_claim(app: &App, now: Timestamp) -> Claim {
+    Claim {
+        until: now.plus_millis(CLAIMED),
+        nonce: app.clock.new_id(),
+    }
+}
+
 async fn claim(
     app: &App,
     key: &str,
@@ -292,10 +334,11 @@ async fn claim(
     {
         return Ok(None);
     }
-    obligation.claim = Some(Claim {
-        until: now.plus_millis(CLAIMED),
-        nonce: app.clock.new_id(),
-    });
+    // Whoever claimed it before did not come to the end.
+    if obligation.claim.is_some() {
+        obligation.failures = obligation.failures.saturating_add(1);
+    }
+    obligation.claim = Some(new_claim(app, now));
     let body = obligation.to_json()?;
     let put = app
         .store

@@ -10,8 +10,12 @@ use crate::domain::key::KeyHash;
 use crate::domain::status::Status;
 use crate::domain::time::Timestamp;
 
-/// All obligations, in the order in which they are due.
+/// All obligations: first those to recover, in the order in which they are due, then deliveries.
 pub const DUE: &str = "due/";
+
+/// Obligations to deliver, in the order in which they are due. Apart from the others, so that
+/// however many there are, they hide nothing.
+pub const DELIVERIES: &str = "due/deliveries/";
 
 /// The log of one exchange.
 pub fn events(exchange: &ExchangeId) -> String {
@@ -49,16 +53,33 @@ pub fn due(at: Timestamp, id: Uuid) -> String {
     format!("due/{:013}-{id}.json", at.millis())
 }
 
+/// An obligation to deliver, due at `at`.
+pub fn due_delivery(at: Timestamp, exchange: &ExchangeId, id: Uuid) -> String {
+    format!("{DELIVERIES}{:013}-{exchange}-{id}.json", at.millis())
+}
+
+/// The exchange of the obligation to deliver under `key`.
+pub fn delivery_exchange(key: &str) -> Option<&str> {
+    let name = key.strip_prefix(DELIVERIES)?.get(14..)?;
+    let id = "-00000000-0000-0000-0000-000000000000.json".len();
+    name.get(..name.len().checked_sub(id)?)
+}
+
 /// The key of the obligation under `key` when it is due at `at` instead.
 pub fn due_moved(key: &str, at: Timestamp) -> Option<String> {
-    let id = key.strip_prefix(DUE)?.get(14..)?;
-    Some(format!("due/{:013}-{id}", at.millis()))
+    let (folder, name) = due_name(key)?;
+    Some(format!("{folder}{:013}-{}", at.millis(), name.get(14..)?))
 }
 
 /// When the obligation under `key` is due; `None` for a key that is none.
 pub fn due_at(key: &str) -> Option<Timestamp> {
-    let millis = key.strip_prefix(DUE)?.get(..13)?;
+    let millis = due_name(key)?.1.get(..13)?;
     Some(Timestamp::from_millis(millis.parse().ok()?))
+}
+
+fn due_name(key: &str) -> Option<(&'static str, &str)> {
+    let split = |folder| Some((folder, key.strip_prefix(folder)?));
+    split(DELIVERIES).or_else(|| split(DUE))
 }
 
 /// How far a bucket of another MESS server has been taken over.
@@ -219,5 +240,17 @@ mod tests {
         assert!(early < late);
         assert_eq!(due_at(&late), Some(Timestamp::from_millis(1_000)));
         assert_eq!(due_at("due/x"), None);
+        let delivery = due_delivery(Timestamp::from_millis(5), &home(), Uuid::nil());
+        assert!(late < delivery, "deliveries come after all that recovers");
+        assert_eq!(due_at(&delivery), Some(Timestamp::from_millis(5)));
+        assert_eq!(delivery_exchange(&delivery), Some("home"));
+        let odd = ExchangeId::parse("a-1_b-2", "").unwrap();
+        let delivery = due_delivery(Timestamp::from_millis(5), &odd, Uuid::max());
+        assert_eq!(delivery_exchange(&delivery), Some("a-1_b-2"));
+        let moved = due_moved(&delivery, Timestamp::from_millis(7)).unwrap();
+        assert_eq!(
+            moved,
+            due_delivery(Timestamp::from_millis(7), &odd, Uuid::max())
+        );
     }
 }

@@ -281,6 +281,10 @@ impl ObjectStore for Memory {
         "memory"
     }
 
+    fn operations(&self) -> usize {
+        self.shared.operations.borrow().len()
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
         let after = self.begin(Verb::Get, key).await?;
         let object = self.shared.objects.borrow().get(key).map(|stored| Object {
@@ -406,6 +410,10 @@ impl Mortal {
 impl ObjectStore for Mortal {
     fn kind(&self) -> &'static str {
         self.bucket.kind()
+    }
+
+    fn operations(&self) -> usize {
+        self.bucket.operations()
     }
 
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {

@@ -46,6 +46,9 @@ pub trait ObjectStore {
     /// What kind of bucket it is, as `/health` names it.
     fn kind(&self) -> &'static str;
 
+    /// How many operations were asked of it so far: an invocation has a limited number.
+    fn operations(&self) -> usize;
+
     /// Reads an object, `None` when there is none.
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError>;
 

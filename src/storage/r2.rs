@@ -1,5 +1,6 @@
 //! Cloudflare R2 through the Worker's binding.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use async_trait::async_trait;
@@ -20,12 +21,20 @@ const SUMMARY_PAGE: usize = 100;
 /// An R2 bucket.
 pub struct R2 {
     bucket: Bucket,
+    operations: Cell<usize>,
 }
 
 impl R2 {
     /// The bucket behind a binding.
     pub fn new(bucket: Bucket) -> Self {
-        Self { bucket }
+        Self {
+            bucket,
+            operations: Cell::new(0),
+        }
+    }
+
+    fn count(&self) {
+        self.operations.set(self.operations.get().saturating_add(1));
     }
 }
 
@@ -35,7 +44,12 @@ impl ObjectStore for R2 {
         "r2"
     }
 
+    fn operations(&self) -> usize {
+        self.operations.get()
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        self.count();
         let failed = |error: worker::Error| StoreError::new("get", key, &error);
         let Some(object) = self.bucket.get(key).execute().await.map_err(failed)? else {
             return Ok(None);
@@ -57,6 +71,7 @@ impl ObjectStore for R2 {
         summary: Option<&str>,
         condition: Condition<'_>,
     ) -> Result<Put, StoreError> {
+        self.count();
         let mut put = self.bucket.put(key, body);
         if let Some(summary) = summary.filter(|text| metadata_bytes(text) <= SUMMARY_BYTES) {
             let metadata = HashMap::from([(SUMMARY.to_owned(), summary.to_owned())]);
@@ -81,6 +96,7 @@ impl ObjectStore for R2 {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.count();
         self.bucket
             .delete(key)
             .await
@@ -103,6 +119,7 @@ impl ObjectStore for R2 {
             if let Some(cursor) = cursor {
                 list = list.cursor(cursor);
             }
+            self.count();
             let objects = list.execute().await.map_err(failed)?;
             // R2 does not promise that a page it cuts short holds anything.
             if !objects.truncated() || !objects.objects().is_empty() {

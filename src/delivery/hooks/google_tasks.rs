@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, encode, shorten};
-use crate::delivery::retry::{Verdict, error_word, judge_last};
+use crate::delivery::retry::{Verdict, Wait, error_word, judge_last};
 use crate::domain::forms::{Field, Form, Kind, text};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::time::Timestamp;
@@ -163,7 +163,7 @@ fn judge(job: &Job, response: &Response, turns: &[Turn]) -> Verdict {
         }
         Verdict::Failed { .. } if response.status == 403 && too_many => Verdict::Retry {
             reason: format!("answered 403: {reason}"),
-            after: response.retry_after,
+            wait: response.retry_after.map_or(Wait::Schedule, Wait::Exactly),
         },
         verdict => verdict.because(reason),
     }

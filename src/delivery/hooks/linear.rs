@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, shorten};
-use crate::delivery::retry::{Verdict, error_word, judge_last, last_response};
+use crate::delivery::retry::{Verdict, Wait, error_word, judge_last, last_response};
 use crate::domain::forms::{Complaint, Field, Form, Kind, given};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::status::Priority;
@@ -150,7 +150,10 @@ fn judge(response: &Response, turns: &[Turn]) -> Verdict {
     match (code, judge_last(turns)) {
         ("RATELIMITED", _) => Verdict::Retry {
             reason: "answered RATELIMITED".to_owned(),
-            after: response.retry_after,
+            wait: response
+                .rate_limit_reset
+                .or(response.retry_after)
+                .map_or(Wait::Schedule, Wait::Exactly),
         },
         ("INTERNAL_SERVER_ERROR" | "LOCK_TIMEOUT", _) => Verdict::retry(format!("answered {code}")),
         (_, retry @ Verdict::Retry { .. }) => retry.because(code),

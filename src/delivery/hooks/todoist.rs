@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, encode, shorten};
-use crate::delivery::retry::{Verdict, error_word, judge_last, last_response};
+use crate::delivery::retry::{Verdict, Wait, error_word, judge_last, last_response};
 use crate::domain::forms::{Complaint, Field, Form, Kind, given};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::status::Priority;
@@ -123,13 +123,14 @@ fn judge(response: &Response, turns: &[Turn]) -> Verdict {
         // Where the header is missing the body says when.
         Verdict::Retry {
             reason,
-            after: None,
+            wait: Wait::Schedule,
         } => Verdict::Retry {
             reason,
-            after: body
+            wait: body
                 .pointer("/error_extra/retry_after")
                 .and_then(Value::as_i64)
-                .and_then(|seconds| seconds.checked_mul(1_000)),
+                .and_then(|seconds| seconds.checked_mul(1_000))
+                .map_or(Wait::Schedule, Wait::Exactly),
         },
         other => other,
     }

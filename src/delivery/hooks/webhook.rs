@@ -31,6 +31,9 @@ pub const PROVIDER: Provider = Provider {
     step,
 };
 
+/// Longest id that is kept.
+const ID_BYTES: usize = 512;
+
 /// Where a response may name what it created.
 const ID_FIELDS: [&str; 3] = ["id", "task_id", "item_id"];
 
@@ -64,7 +67,7 @@ fn request(job: &Job) -> Step {
 
 fn external_id(body: &Value) -> Option<String> {
     ID_FIELDS.iter().find_map(|name| match body.get(name)? {
-        Value::String(id) if !id.is_empty() => Some(id.clone()),
+        Value::String(id) if (1..=ID_BYTES).contains(&id.len()) => Some(id.clone()),
         Value::Number(id) => Some(id.to_string()),
         _ => None,
     })

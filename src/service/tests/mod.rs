@@ -91,14 +91,14 @@ struct Outside {
 
 #[async_trait(?Send)]
 impl Transport for Outside {
-    async fn send(&self, request: &Request) -> Answer {
+    async fn send(&self, request: &Request, within: i64) -> Answer {
         let started = self.clock.now();
         self.sent.borrow_mut().push((started, request.clone()));
         let answer = (self.reaction.borrow())(request);
         // Others go on meanwhile.
         give_way().await;
         if answer == Err(Unreachable::Timeout) {
-            let over = started.plus_millis(10 * SECOND).millis();
+            let over = started.plus_millis(within).millis();
             self.clock.now.set(self.clock.now.get().max(over));
         }
         answer
@@ -366,6 +366,7 @@ fn isolate_over(
         spawner.borrow_mut().spawn_local(work).unwrap();
     });
     Rc::new(App {
+        operations_before: store.operations(),
         store,
         clock: outside.clock.clone(),
         config: Rc::new(Config::read(|_| None, &Iana).unwrap()),
@@ -382,8 +383,8 @@ fn isolate_over(
 fn answered(status: u16, body: &str) -> Answer {
     Ok(Response {
         status,
-        retry_after: None,
         body: body.to_owned(),
+        ..Response::default()
     })
 }
 
