@@ -67,8 +67,9 @@ struct Looked {
 }
 
 /// Looks at the executors after the key `after`, puts what they are owed into `due/`, and for
-/// those that this invocation cannot look at any more an obligation to go on. Gives the chunks
-/// that are due at once, put under `claim`; none of them has been attempted.
+/// those that this invocation cannot look at any more, if it is to `keep` so many operations, an
+/// obligation to go on. Gives the chunks that are due at once, put under `claim`; none of them
+/// has been attempted.
 ///
 /// # Errors
 ///
@@ -78,6 +79,7 @@ pub async fn announce(
     announcement: &Announcement<'_>,
     mut after: Option<String>,
     claim: Option<&Claim>,
+    keep: usize,
 ) -> Result<Vec<Kept>, StoreError> {
     let mut chunks = Vec::new();
     loop {
@@ -85,7 +87,7 @@ pub async fn announce(
         chunks.extend(looked.chunks);
         match looked.next {
             None => return Ok(chunks),
-            next if app.operations_left() >= PAGE_OPERATIONS => after = next,
+            next if app.operations_left() >= keep.saturating_add(PAGE_OPERATIONS) => after = next,
             Some(after) => {
                 let obligation = Obligation {
                     id: derived_id(&[&announcement.batch_id.to_string(), &after]),
@@ -189,26 +191,30 @@ async fn look_at_page(
     })
 }
 
-/// Attempts chunks one after the other, as far as this invocation may; `now` tells the moment.
-pub async fn attempt_all(app: &App, chunks: Vec<Kept>, now: &dyn Fn() -> Timestamp) {
-    for (key, mut obligation) in chunks {
-        let now = now();
-        // Past the claim, or the writer's time, another may be at it.
-        let is_ours = match &obligation.claim {
-            Some(claim) => now < claim.until,
-            None => now.since(obligation.opened_at) < super::WRITE_WINDOW,
-        };
-        let may_begin = app.outbound.may_begin(CHUNK) && app.operations_left() >= CHUNK_OPERATIONS;
-        if !is_ours || !may_begin {
-            return;
-        }
-        let work = async {
-            let verdict = attempt_chunk(app, &mut obligation, now).await?;
-            obligation.finish(app, &key, verdict).await
-        };
-        if let Err(error) = work.await {
-            warn("deliveries are left to the tick", &error);
-        }
+/// Attempts chunks one after the other, as far as this invocation may.
+pub async fn attempt_all(app: &App, chunks: Vec<Kept>) {
+    for kept in chunks {
+        attempt_kept(app, kept, app.clock.now()).await;
+    }
+}
+
+/// Attempts a chunk that this invocation has put, if it still may.
+pub async fn attempt_kept(app: &App, (key, mut obligation): Kept, now: Timestamp) {
+    // Past the claim, or the writer's time, another may be at it.
+    let is_ours = match &obligation.claim {
+        Some(claim) => now < claim.until,
+        None => now.since(obligation.opened_at) < super::WRITE_WINDOW,
+    };
+    let may_begin = app.outbound.may_begin(CHUNK) && app.operations_left() >= CHUNK_OPERATIONS;
+    if !is_ours || !may_begin {
+        return;
+    }
+    let work = async {
+        let verdict = attempt_chunk(app, &mut obligation, now).await?;
+        obligation.finish(app, &key, verdict).await
+    };
+    if let Err(error) = work.await {
+        warn("deliveries are left to the tick", &error);
     }
 }
 

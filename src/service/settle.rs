@@ -56,10 +56,10 @@ pub async fn settle(
             batch_id: obligation.id,
             opened_at: obligation.opened_at,
         };
-        match announce(&app, &announcement, None, None).await {
+        match announce(&app, &announcement, None, None, 0).await {
             // What stays open the tick announces again: nothing may have been sent by then.
             Ok(chunks) if obligation.close(&app).await => {
-                attempt_all(&app, chunks, &|| app.clock.now()).await;
+                attempt_all(&app, chunks).await;
             }
             Ok(_) => {}
             Err(error) => warn("a batch is left to the tick to announce", &error),

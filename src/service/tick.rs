@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt as _};
 use uuid::Uuid;
 
 use super::deliver::{
-    Announcement, CHUNK_OPERATIONS, Kept, PAGE_OPERATIONS, announce, attempt_all, attempt_chunk,
+    Announcement, CHUNK_OPERATIONS, Kept, PAGE_OPERATIONS, announce, attempt_chunk, attempt_kept,
     sweep_attempts,
 };
 use super::derive;
@@ -25,6 +25,10 @@ use crate::log::{describe, warn};
 use crate::storage::cas::load;
 use crate::storage::{Condition, List, Object, Put, StoreError, Tag, layout};
 
+/// Operations that an announcement leaves for others.
+const KEPT: usize = 400;
+/// Pages of a thousand keys that a tick lists.
+const PAGES: usize = 5;
 /// How many it works on at once.
 const PARALLEL: usize = 2;
 /// Milliseconds for which a tick's claim keeps others away.
@@ -52,32 +56,43 @@ pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), StoreError> {
     stream::iter(due)
         .for_each_concurrent(PARALLEL, |key| tick.look_at(key, PAGE_OPERATIONS))
         .await;
-    let announced = tick.announced.take();
-    attempt_all(app, announced, &|| tick.now()).await;
+    let mut announced: HashMap<String, Obligation> = tick.announced.take().into_iter().collect();
     let due = list_due(app, layout::DELIVERIES, now).await?;
     for key in in_turn(due) {
         if !app.outbound.may_begin(CHUNK) {
             break;
         }
-        tick.look_at(key, CHUNK_OPERATIONS).await;
+        match announced.remove(&key) {
+            Some(obligation) => attempt_kept(app, (key, obligation), tick.now()).await,
+            None => tick.look_at(key, CHUNK_OPERATIONS).await,
+        }
     }
     Ok(())
 }
 
-/// The keys directly below `folder` that are due at `now`.
+/// The keys directly below `folder` that are due at `now`, of the oldest so many.
 async fn list_due(app: &App, folder: &str, now: Timestamp) -> Result<Vec<String>, StoreError> {
-    let query = List {
-        prefix: folder,
-        after: None,
-        limit: 1_000,
-        summaries: false,
-    };
-    let page = app.store.list(query).await?;
-    let keys = page.rows.into_iter().map(|row| row.key);
     // The keys are in the order of their times, and those of another folder after them.
     let is_here = |key: &String| folder != layout::DUE || !key.starts_with(layout::DELIVERIES);
     let is_due = |key: &String| layout::due_at(key).is_none_or(|at| at <= now);
-    Ok(keys.take_while(|key| is_here(key) && is_due(key)).collect())
+    let mut due: Vec<String> = Vec::new();
+    for _ in 0..PAGES {
+        let query = List {
+            prefix: folder,
+            after: due.last().map(String::as_str),
+            limit: 1_000,
+            summaries: false,
+        };
+        let page = app.store.list(query).await?;
+        let listed = page.rows.len();
+        let keys = page.rows.into_iter().map(|row| row.key);
+        let before = due.len();
+        due.extend(keys.take_while(|key| is_here(key) && is_due(key)));
+        if !page.more || due.len().saturating_sub(before) < listed {
+            break;
+        }
+    }
+    Ok(due)
 }
 
 /// The first of each exchange, then the second of each, and so on: nobody's many hold up
@@ -273,7 +288,7 @@ impl Tick<'_> {
             opened_at: batch.opened_at,
         };
         let claim = new_claim(self.app, self.now());
-        announce(self.app, &announcement, after, Some(&claim)).await
+        announce(self.app, &announcement, after, Some(&claim), KEPT).await
     }
 }
 

@@ -111,6 +111,7 @@ struct World {
     clock: Rc<TestClock>,
     pool: LocalPool,
     outside: Rc<Outside>,
+    config: Rc<Config>,
     app: Rc<App>,
 }
 
@@ -158,6 +159,7 @@ impl World {
             clock,
             pool,
             outside,
+            config: app.config.clone(),
             app,
         }
     }
@@ -183,6 +185,7 @@ impl World {
         let fresh = isolate_over(self.app.store.clone(), &self.outside, self.pool.spawner());
         let mut app = Rc::into_inner(fresh).unwrap();
         app.isolate = self.app.isolate.clone();
+        app.config = self.config.clone();
         self.app = Rc::new(app);
         self.app.clone()
     }

@@ -241,3 +241,73 @@ fn credentials_do_not_reach_the_bucket_s_obligations_or_logs() {
     }
     assert_eq!(world.attempts("phone").len(), 2);
 }
+
+#[test]
+fn what_is_owed_survives_a_receiver_that_kills_the_isolate() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    world.join("phone", json!({"notifications": [webhook("phone")]}));
+    world.react(|_| answered(503, ""));
+    world.create("agent").unwrap();
+    world.sent();
+    world.react(|_| answered(200, ""));
+    // Each tick dies in the middle of the delivery.
+    let mut sent = 0;
+    for _ in 0..60 {
+        world.pass(3 * MINUTE);
+        let (app, _) = world.mortal(8, Moment::Before);
+        let now = world.now();
+        let _tick = world.start(async move { tick(&app, now).await });
+        sent += world.sent().len();
+    }
+    assert!((3..10).contains(&sent), "{sent}: put off, longer each time");
+    world.run_ticks();
+    world.assert_settles("it is delivered in the end");
+    assert_eq!(world.attempts("phone")[0]["outcome"], "delivered");
+}
+
+#[test]
+fn one_exchange_does_not_hold_up_another() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    for n in 0..40 {
+        let channels: Vec<_> = (0..20).map(|_| webhook("dead")).collect();
+        world.join(&format!("e{n}"), json!({ "notifications": channels }));
+    }
+    world.react(|request| match host(request).as_str() {
+        "dead" => Err(Unreachable::Timeout),
+        _ => answered(503, ""),
+    });
+    for _ in 0..20 {
+        world.create("agent").unwrap();
+    }
+    assert!(world.store.keys("due/deliveries/").len() > 1_000);
+    // Another exchange, and a writer that died.
+    let other = ExchangeId::parse("other", "").unwrap();
+    let (app, exchange) = (world.invoke(), other.clone());
+    let channel = profile(&app, json!({"notifications": [webhook("alive")]}));
+    let body = Fields::of("", json!({"intent": "Check front door"})).unwrap();
+    let request = NewRequest::parse(body).unwrap();
+    world.run(async move {
+        register(&app, exchange.clone(), id("phone"), channel)
+            .await
+            .unwrap();
+        create(&app, exchange, id("agent"), request).await.unwrap();
+    });
+    let lines = world.log().len();
+    let (app, _) = world.mortal(1, Moment::After);
+    let _work = world.start(creation(app, "agent"));
+    assert_eq!(
+        world.log().len(),
+        lines,
+        "committed, and not in the log yet"
+    );
+    world.sent();
+    world.react(|request| match host(request).as_str() {
+        "dead" => Err(Unreachable::Timeout),
+        _ => answered(200, ""),
+    });
+    world.tick_after(2 * MINUTE);
+    assert_eq!(hosts(&world.sent()).get("alive"), Some(&1));
+    assert_eq!(world.log().len(), lines + 2, "what a crash left is mended");
+}

@@ -175,3 +175,31 @@ fn attempts_are_deleted_after_a_week() {
     assert_eq!(world.store.keys("due/").len(), 0);
     world.assert_sound("swept");
 }
+
+#[test]
+fn a_channel_that_is_enabled_again_begins_anew() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    let profile = json!({"notifications": [webhook("phone")]});
+    world.join("phone", profile.clone());
+    world.react(|_| answered(404, ""));
+    for _ in 0..7 {
+        world.create("agent").unwrap();
+        world.pass(24 * HOUR);
+    }
+    let disabled = |world: &World| {
+        world
+            .store
+            .text("executors/exchange=home/phone.json")
+            .contains("\"disabled\"")
+    };
+    assert!(disabled(&world));
+    assert_eq!(world.store.keys("streaks/"), Vec::<String>::new());
+    let app = world.invoke();
+    let change = super::profile(&app, profile);
+    world
+        .run(async move { executors::change_profile(&app, home(), id("phone"), change).await })
+        .unwrap();
+    world.create("agent").unwrap();
+    assert!(!disabled(&world), "one failure is no streak of five days");
+}

@@ -425,3 +425,95 @@ fn a_clearing_that_failed_is_repeated_while_the_request_is_taken() {
         world.assert_settles("cleared");
     }
 }
+
+#[test]
+fn one_record_that_cannot_be_read_silences_nobody() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    world.join("phone", json!({"notifications": [webhook("phone")]}));
+    world.store.plant(
+        "executors/exchange=home/broken.json",
+        r#"{"id": 5, "hooks": []}"#,
+    );
+    world.create("agent").unwrap();
+    assert_eq!(hosts(&world.sent()).len(), 1);
+    assert_eq!(world.owed(), Vec::<String>::new());
+}
+
+#[test]
+fn a_record_of_another_server_keeps_its_subscriptions_apart() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    world.register("tablet").unwrap();
+    // The same hook on two events, without ids.
+    let hook = json!({"type": "webhook", "url": "https://phone.example/"});
+    let record = json!({"id": "phone", "hooks":
+        {"on_request_created": [hook], "on_request_completed": [hook]}});
+    let key = "executors/exchange=home/phone.json";
+    world.store.plant(key, &record.to_string());
+    let reference = world.create("agent").unwrap().reference;
+    assert_eq!(hosts(&world.sent()).len(), 1);
+    world
+        .update(&reference, "tablet", set(Status::Completed))
+        .unwrap();
+    assert_eq!(
+        hosts(&world.sent()).len(),
+        0,
+        "it made nothing to be completed"
+    );
+    // A change of the record does not change who they are: what waits is still sent.
+    world.react(|_| answered(503, ""));
+    world.create("agent").unwrap();
+    world.sent();
+    let (app, change) = (world.invoke(), json!({"display_name": "Phone"}));
+    let change = profile(&app, change);
+    let change_profile = crate::service::executors::change_profile;
+    world
+        .run(async move { change_profile(&app, home(), id("phone"), change).await })
+        .unwrap();
+    world.tick_after(2 * MINUTE);
+    assert_eq!(hosts(&world.sent()).len(), 1);
+}
+
+#[test]
+fn an_id_is_found_although_the_url_that_uses_it_is_sealed() {
+    let mut world = World::new();
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let read = |name: &str| (name == "SECRETS_KEY").then(|| key.to_owned());
+    world.config = Rc::new(Config::read(read, &Iana).unwrap());
+    world.register("agent").unwrap();
+    world.register("tablet").unwrap();
+    world.join("phone", task_hooks());
+    world.react(|_| answered(503, ""));
+    let reference = world.create("agent").unwrap().reference;
+    world
+        .update(&reference, "tablet", set(Status::Completed))
+        .unwrap();
+    world.react(|_| answered(200, r#"{"id": "t1"}"#));
+    world.sent();
+    for _ in 0..100 {
+        world.tick_after(MINUTE);
+    }
+    let sent = world.sent();
+    let urls: Vec<_> = sent.iter().map(|(_, r)| r.url.as_str()).collect();
+    assert_eq!(urls, ["https://make.example/", "https://end.example/t1"]);
+}
+
+#[test]
+fn what_was_made_is_not_made_twice() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    world.join("phone", task_hooks());
+    world.react(|_| answered(200, r#"{"id": "t1"}"#));
+    // The id cannot be kept at first; the writer dies before it could be recorded.
+    world.store.fail(Verb::Put, "external/", 0, Moment::Before);
+    let reference = world.create("agent").unwrap().reference;
+    assert_eq!(world.sent().len(), 1);
+    assert_eq!(world.owed().len(), 1);
+    world.tick_after(2 * MINUTE);
+    assert_eq!(world.sent().len(), 0);
+    let kept = world.store.keys("external/");
+    assert!(kept[0].contains(reference.as_str()));
+    assert!(world.store.text(&kept[0]).contains("t1"));
+    assert_eq!(world.owed(), Vec::<String>::new());
+}
