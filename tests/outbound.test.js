@@ -47,6 +47,10 @@ const FORBIDDEN = [
   "https://",
   "https://{{intent}}/",
   "https://example.com:{{ref}}/",
+  "https:{{intent}}.example.com/",
+  "https:\\\\{{intent}}.example.com\\x",
+  "https://example.com/a/../b",
+  "https://example.com/%2e%2E/b",
 ];
 
 test("an address that must not be called is refused where it is given", async () => {
@@ -296,6 +300,62 @@ test("whatever a request says, it arrives as data in each place of a hook", asyn
     assert.deepEqual([trigger.length, trigger[5]], [6, "k"]);
     assert.equal(decodeURIComponent(of("ha.example").path.slice(1)), intent);
   }
+});
+
+test("a request cannot climb out of a hook's path, nor blow a hook up", async () => {
+  outside.react = () => ({ status: 200 });
+  const hook = (url, more) => ({ type: "webhook", url, ...more });
+  const agent = await exchange.register("agent", { exchange: "climb" });
+  const phone = await exchange.register("phone", {
+    exchange: "climb",
+    hooks: {
+      on_request_created: [
+        hook("https://a.example/items/{{intent}}/tags", { method: "DELETE" }),
+        hook("https://a.example/items/.{{intent}}/tags"),
+        hook("https://big.example/", { body: Array(500).fill("{{intent}}") }),
+        hook("https://json.example/", { body: '{"a": "{{intent}}"}' }),
+        { type: "zapier", webhook_url: "https://z.example/", headers: { "X-Secret": "hidden" } },
+      ],
+    },
+  });
+  let asked = 0;
+  const outcomes = async (intent) => {
+    await agent.ask(intent);
+    asked += 5;
+    let list = [];
+    await exchange.eventually(async () => {
+      list = (await phone.get("executors/phone/deliveries")).body.deliveries;
+      return list.length === asked;
+    }, "five more attempts");
+    const last = new Map(list.slice(0, 5).map((attempt) => [attempt.subscription, attempt]));
+    const { executor } = (await phone.get("executors/phone")).body;
+    return executor.hooks.on_request_created.map(({ id }) => last.get(id).error);
+  };
+  const no = "the URL may not be called";
+  assert.deepEqual(await outcomes(".."), [no, null, null, null, null]);
+  assert.deepEqual(await outcomes("."), [no, no, null, null, null]);
+  assert.equal((await outcomes("x".repeat(9_999)))[2], "what would be sent is too large");
+  outside.take();
+  assert.deepEqual(await outcomes('x", "b": "y'), [null, null, null, null, null]);
+  const sent = outside.take();
+  const json = sent.find(({ host }) => host === "json.example");
+  assert.deepEqual(JSON.parse(json.body), { a: 'x", "b": "y' });
+  assert.equal(json.headers["content-type"], "application/json");
+  const zapier = sent.find(({ host }) => host === "z.example");
+  assert.equal(zapier.headers["x-secret"], undefined, "a field that the form does not have");
+});
+
+test("a profile of braces or of many values costs nobody anything", async () => {
+  const nobody = exchange.client();
+  const hook = (fields) => ({
+    hooks: { on_request_created: [{ type: "todoist", token: "t", ...fields }] },
+  });
+  const braces = { executor_id: "braces", ...hook({ content: "{".repeat(200_000) }) };
+  assert.equal((await nobody.post("register", braces)).status, 201);
+  const many = { executor_id: "many", ...hook({ labels: Array(6_000).fill("x") }) };
+  const answer = await nobody.post("register", many);
+  assert.equal(answer.status, 400);
+  assert.equal(answer.body.field, "hooks");
 });
 
 test("the runtime's time zones are those of the IANA", async () => {

@@ -141,15 +141,46 @@ test("without a key they lie as they were given, and are sealed once there is on
     ],
   ));
 
+test("whoever has only the key to a profile cannot have its credentials sent elsewhere", async () => {
+  const outside = new Outside();
+  const exchange = await startExchange({ outside });
+  try {
+    const phone = await exchange.register("phone", PROFILE);
+    const shown = (await phone.get("executors/phone")).body.executor;
+    const [ntfy, webhook] = shown.notifications;
+    const [todoist] = shown.hooks.on_request_created;
+    const url = "https://evil.example/";
+    for (const change of [
+      { notifications: [{ ...ntfy, server: url }] },
+      { notifications: [ntfy, { ...webhook, url }] },
+      { hooks: { on_request_created: [{ ...todoist, type: "home_assistant", url }] } },
+    ]) {
+      assert.equal((await phone.patch("executors/phone", change)).status, 400);
+    }
+    await phone.post("executors/phone/test");
+    assert.ok(!JSON.stringify(outside.sent).includes("evil"));
+  } finally {
+    await exchange.stop();
+  }
+});
+
 test("a sealed credential cannot be written by a client", async () => {
   const exchange = await startExchange({ vars: { SECRETS_KEY: KEYS[0] } });
   try {
-    const answer = await exchange.client().post("register", {
-      executor_id: "phone",
-      notifications: [{ type: "ntfy", topic: "t", token: { sealed: "00000000.AAAA" } }],
-    });
-    assert.equal(answer.status, 400);
-    assert.equal(answer.body.field, "notifications[0].token");
+    const nobody = exchange.client();
+    const url = "https://a.example/";
+    for (const [channel, field] of [
+      [{ type: "ntfy", topic: "t", token: { sealed: "00000000.AAAA" } }, "token"],
+      [{ type: "webhook", url: { sealed: "00000000.AAAA" } }, "url"],
+      [{ type: "webhook", url, headers: { sealed: "00000000.AAAA" } }, "headers.sealed"],
+      [{ type: "webhook", url, headers: { Sealed: "x", A: "secret" } }, "headers.Sealed"],
+      [{ type: "webhook", url, headers: { A: { sealed: "00000000.AAAA" } } }, "headers.A"],
+    ]) {
+      const profile = { executor_id: "phone", notifications: [channel] };
+      const answer = await nobody.post("register", profile);
+      assert.equal(answer.status, 400);
+      assert.equal(answer.body.field, `notifications[0].${field}`);
+    }
   } finally {
     await exchange.stop();
   }

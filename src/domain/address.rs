@@ -43,8 +43,10 @@ pub fn parse_address(text: &str, allow_private: bool) -> Result<Url, &'static st
     }
     let private = match url.host() {
         None => return Err("must name a host"),
-        Some(Host::Domain(name)) if !name.is_ascii() => {
-            return Err("must have its host name in ASCII (punycode)");
+        Some(Host::Domain(name)) if !name.bytes().all(is_of_host_name) => {
+            return Err(
+                "must have a host name of letters, digits, . - and _ (punycode for others)",
+            );
         }
         Some(Host::Domain(name)) => is_private_name(name),
         Some(Host::Ipv4(address)) => is_private_v4(address),
@@ -56,6 +58,10 @@ pub fn parse_address(text: &str, allow_private: bool) -> Result<Url, &'static st
         );
     }
     Ok(url)
+}
+
+fn is_of_host_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b".-_".contains(&byte)
 }
 
 /// Whether a segment of the path is `.` or `..`, in any spelling: the parser would follow it.
@@ -228,6 +234,7 @@ mod tests {
             "https://user:pass@example.com/",
             "https://:pass@example.com/",
             "https://exa mple.com/",
+            "https://{{x}}.example.com/",
             "https://example.com/a/../b",
             "https://example.com/a/%2e%2E",
             "https://example.com/.%2e/b?c",

@@ -1,6 +1,7 @@
 //! Deliveries: owed from the commit on, attempted by the schedule, told once.
 
 mod durable;
+mod made;
 mod schedule;
 mod whom;
 

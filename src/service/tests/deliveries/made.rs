@@ -1,0 +1,159 @@
+//! What creating hooks made, and the hooks that end it.
+
+use super::*;
+
+/// Hooks that make a task when a request is posted and end it with the request.
+fn task_hooks() -> Value {
+    json!({"hooks": {
+        "on_request_created": [{"type": "webhook", "url": "https://make.example/"}],
+        "on_request_completed": [{"type": "webhook", "url": "https://end.example/{{external_id}}"}],
+    }})
+}
+
+#[test]
+fn a_completing_hook_waits_for_the_creating_one() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    world.register("tablet").unwrap();
+    world.join("phone", task_hooks());
+    world.react(|request| match host(request).as_str() {
+        "make" => answered(503, ""),
+        _ => answered(200, ""),
+    });
+    let reference = world.create("agent").unwrap().reference;
+    world
+        .update(&reference, "tablet", set(Status::Completed))
+        .unwrap();
+    world.tick_after(2 * MINUTE);
+    let sent = world.sent();
+    assert!(sent.iter().all(|(_, request)| host(request) == "make"));
+    world.react(|request| match host(request).as_str() {
+        "make" => answered(201, r#"{"id": "a/b"}"#),
+        _ => answered(200, ""),
+    });
+    for _ in 0..100 {
+        world.tick_after(MINUTE);
+    }
+    let sent = world.sent();
+    let urls: Vec<_> = sent
+        .iter()
+        .map(|(_, request)| request.url.as_str())
+        .collect();
+    assert_eq!(urls, ["https://make.example/", "https://end.example/a%2Fb"]);
+    world.assert_settles("completed");
+}
+
+#[test]
+fn a_completing_hook_does_not_wait_for_nothing() {
+    // The creating hook fails for good; or it came after the request; or it gives no id.
+    for (case, answer, late) in [
+        ("failed", (422, "{}"), false),
+        ("came late", (200, r#"{"id": 5}"#), true),
+        ("no id", (200, "ok"), false),
+    ] {
+        let mut world = World::new();
+        world.register("agent").unwrap();
+        world.register("tablet").unwrap();
+        if !late {
+            world.join("phone", task_hooks());
+        }
+        world.react(move |_| answered(answer.0, answer.1));
+        let reference = world.create("agent").unwrap().reference;
+        if late {
+            world.pass(SECOND);
+            world.join("phone", task_hooks());
+        }
+        world
+            .update(&reference, "tablet", set(Status::Completed))
+            .unwrap();
+        world.run_ticks();
+        let called = hosts(&world.sent());
+        assert_eq!(called.get("end"), None, "{case}");
+        let attempts = world.attempts("phone");
+        let dropped = attempts.iter().find(|a| a["event"] == "completed").unwrap();
+        assert_eq!(dropped["outcome"], "dropped", "{case}");
+        assert!(
+            dropped["error"].as_str().unwrap().contains("gave an id"),
+            "{case}"
+        );
+        world.assert_settles(case);
+    }
+}
+
+#[test]
+fn a_record_of_another_server_keeps_its_subscriptions_apart() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    world.register("tablet").unwrap();
+    // The same hook on two events, without ids.
+    let hook = json!({"type": "webhook", "url": "https://phone.example/"});
+    let record = json!({"id": "phone", "hooks":
+        {"on_request_created": [hook], "on_request_completed": [hook]}});
+    let key = "executors/exchange=home/phone.json";
+    world.store.plant(key, &record.to_string());
+    let reference = world.create("agent").unwrap().reference;
+    assert_eq!(hosts(&world.sent()).len(), 1);
+    world
+        .update(&reference, "tablet", set(Status::Completed))
+        .unwrap();
+    assert_eq!(
+        hosts(&world.sent()).len(),
+        0,
+        "it made nothing to be completed"
+    );
+    // A change of the record does not change who they are: what waits is still sent.
+    world.react(|_| answered(503, ""));
+    world.create("agent").unwrap();
+    world.sent();
+    let (app, change) = (world.invoke(), json!({"display_name": "Phone"}));
+    let change = profile(&app, change);
+    let change_profile = crate::service::executors::change_profile;
+    world
+        .run(async move { change_profile(&app, home(), id("phone"), change).await })
+        .unwrap();
+    world.tick_after(2 * MINUTE);
+    assert_eq!(hosts(&world.sent()).len(), 1);
+}
+
+#[test]
+fn an_id_is_found_although_the_url_that_uses_it_is_sealed() {
+    let mut world = World::new();
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let read = |name: &str| (name == "SECRETS_KEY").then(|| key.to_owned());
+    world.config = Rc::new(Config::read(read, &Iana).unwrap());
+    world.register("agent").unwrap();
+    world.register("tablet").unwrap();
+    world.join("phone", task_hooks());
+    world.react(|_| answered(503, ""));
+    let reference = world.create("agent").unwrap().reference;
+    world
+        .update(&reference, "tablet", set(Status::Completed))
+        .unwrap();
+    world.react(|_| answered(200, r#"{"id": "t1"}"#));
+    world.sent();
+    for _ in 0..100 {
+        world.tick_after(MINUTE);
+    }
+    let sent = world.sent();
+    let urls: Vec<_> = sent.iter().map(|(_, r)| r.url.as_str()).collect();
+    assert_eq!(urls, ["https://make.example/", "https://end.example/t1"]);
+}
+
+#[test]
+fn what_was_made_is_not_made_twice() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    world.join("phone", task_hooks());
+    world.react(|_| answered(200, r#"{"id": "t1"}"#));
+    // The id cannot be kept at first; the writer dies before it could be recorded.
+    world.store.fail(Verb::Put, "external/", 0, Moment::Before);
+    let reference = world.create("agent").unwrap().reference;
+    assert_eq!(world.sent().len(), 1);
+    assert_eq!(world.owed().len(), 1);
+    world.tick_after(2 * MINUTE);
+    assert_eq!(world.sent().len(), 0);
+    let kept = world.store.keys("external/");
+    assert!(kept[0].contains(reference.as_str()));
+    assert!(world.store.text(&kept[0]).contains("t1"));
+    assert_eq!(world.owed(), Vec::<String>::new());
+}
