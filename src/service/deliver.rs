@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::pin::pin;
 
+use futures::future::join_all;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 use uuid::Uuid;
@@ -36,7 +37,7 @@ const MOST_OWED: usize = 300;
 pub const PAGE_OPERATIONS: usize = 350;
 /// Operations that must be left to attempt a chunk.
 pub const CHUNK_OPERATIONS: usize = 100;
-/// Records that are read at once.
+/// Operations at once.
 const PARALLEL: usize = 6;
 /// Arranged deletions that an isolate remembers; when there are more it begins anew.
 const SWEEPS_KNOWN: usize = 10_000;
@@ -171,8 +172,7 @@ async fn look_at_page(
         0 => Names::default(),
         _ => names_of(app, &notice).await?,
     };
-    let mut chunks_at_once = Vec::new();
-    for owed in chunks(owed) {
+    let put_chunk = async |owed: Vec<Owed>| -> Result<Option<Kept>, StoreError> {
         let due_at = owed.iter().map(|owed| owed.due_at).min();
         let due_at = due_at.unwrap_or(opened_at);
         let first_due = opened_at.plus_millis(WRITERS_TIME);
@@ -181,12 +181,12 @@ async fn look_at_page(
         let at_once = due_at <= opened_at;
         obligation.claim = claim.filter(|_| at_once).cloned();
         let is_new = put_new(app, &key, &obligation).await?;
-        if is_new && at_once {
-            chunks_at_once.push((key, obligation));
-        }
-    }
+        Ok((is_new && at_once).then_some((key, obligation)))
+    };
+    let puts = stream::iter(chunks(owed)).map(put_chunk);
+    let put: Vec<_> = puts.buffered(PARALLEL).try_collect().await?;
     Ok(Looked {
-        chunks: chunks_at_once,
+        chunks: put.into_iter().flatten().collect(),
         next: next.filter(|_| more),
     })
 }
@@ -232,8 +232,12 @@ pub async fn attempt_chunk(
         return Ok(Verdict::Done);
     };
     let executors: BTreeSet<_> = chunk.owed.iter().map(|owed| &owed.executor_id).collect();
-    for executor in executors {
-        arrange_sweep(app, &chunk.exchange_id, executor, now).await?;
+    let sweeps = executors
+        .into_iter()
+        .map(|executor| arrange_sweep(app, &chunk.exchange_id, executor, now));
+    // The next attempt of the day arranges what this one cannot.
+    for outcome in join_all(sweeps).await {
+        outcome.unwrap_or_else(|error| warn("old attempts may stay", &error));
     }
     chunk.owed = attempt(app, chunk, now).await?;
     obligation.failures = 0;
