@@ -49,7 +49,7 @@ pub struct Job<'a> {
 /// Bytes that the values of variables may amount to in one delivery: a template may repeat them.
 const ROOM: usize = 256 * 1024;
 
-/// What is left of [`ROOM`].
+/// What is left of these bytes.
 pub struct Room(Cell<Option<usize>>);
 
 impl Default for Room {
