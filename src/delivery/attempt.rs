@@ -207,7 +207,7 @@ impl Delivery<'_> {
                 Some(id) => Some(id.clone()),
                 None if provider.gives_ids => match find(own_id).await? {
                     Some(External::ExternalId(id)) => Some(id),
-                    Some(External::Never(_)) | None => None,
+                    Some(External::Never) | None => None,
                 },
                 None => None,
             };
@@ -223,7 +223,7 @@ impl Delivery<'_> {
                     let by = creator.as_object().cloned().unwrap_or_default();
                     return Ok(Known::Is(Some(Created { id, by })));
                 }
-                Some(External::Never(_)) => {}
+                Some(External::Never) => {}
                 None => {
                     let enabled = creator.as_object().is_some_and(is_enabled);
                     waits |= enabled && was_there(executor, creator, thread);
@@ -284,7 +284,7 @@ impl Delivery<'_> {
                 Verdict::Delivered {
                     external_id: Some(id),
                 } => External::ExternalId(id.clone()),
-                _ => External::Never(true),
+                _ => External::Never,
             };
             let (exchange, executor) = (owner.exchange, owner.executor);
             let key = layout::external(exchange, &thread.reference, executor, hook);

@@ -340,11 +340,16 @@ pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// A text as it stands in XML or HTML, also in a quoted attribute.
-pub fn escape_xml(text: &str) -> String {
+/// A text as it stands between the tags of HTML or XML, and in Slack's mrkdwn.
+pub fn escape_tags(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
+}
+
+/// The same, also in a quoted attribute.
+fn escape_xml(text: &str) -> String {
+    escape_tags(text)
         .replace('"', "&quot;")
         .replace('\'', "&#39;")
 }

@@ -77,7 +77,7 @@ pub enum External {
     /// The provider's id.
     ExternalId(String),
     /// There will be none: the hook failed for good, or its provider gave no id.
-    Never(bool),
+    Never,
 }
 
 /// Since when nothing but failures came of a channel or hook.
@@ -263,7 +263,7 @@ pub async fn remember_external(
 ) -> Result<(), StoreError> {
     let condition = match external {
         External::ExternalId(_) => Condition::Always,
-        External::Never(_) => Condition::Absent,
+        External::Never => Condition::Absent,
     };
     let body = encode(key, external)?;
     app.store.put(key, body, None, condition).await?;

@@ -9,7 +9,7 @@ use super::subscriptions::{
     Forms, Rules, adopt, check_channels, check_hooks, check_preferences, form_of, mask,
 };
 use super::text::{Fields, Invalid, check_line};
-use super::thread::count_values;
+use super::thread::count_all;
 use super::time::Timestamp;
 
 /// What an executor says of itself, at registration or later; every part may be left out.
@@ -61,10 +61,16 @@ impl Profile {
     }
 
     fn check_size(&self) -> Result<(), Invalid> {
-        let of_map = |map: &Option<Map<String, Value>>| sum(map.iter().flat_map(Map::values));
+        let of_map = |map: &Option<Map<String, Value>>| count_all(map.iter().flat_map(Map::values));
         for (name, count) in [
-            ("capabilities", sum(self.capabilities.iter().flatten())),
-            ("notifications", sum(self.notifications.iter().flatten())),
+            (
+                "capabilities",
+                count_all(self.capabilities.iter().flatten()),
+            ),
+            (
+                "notifications",
+                count_all(self.notifications.iter().flatten()),
+            ),
             ("hooks", of_map(&self.hooks)),
             ("preferences", of_map(&self.preferences)),
         ] {
@@ -194,10 +200,6 @@ pub fn mask_credentials(executor: &mut Executor, forms: Forms) {
 fn mask_value(value: &mut Value) {
     let masked = mask(value.as_str().unwrap_or_default());
     *value = Value::String(masked);
-}
-
-fn sum<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
-    values.fold(0, |count, value| count.saturating_add(count_values(value)))
 }
 
 fn replace<T>(field: &mut T, given: Option<T>) {

@@ -120,7 +120,7 @@ impl Thread {
             Fact::ThreadCreated(created) => {
                 count_values(&created.context).saturating_add(count_values(&created.response_hint))
             }
-            Fact::MessageAdded(message) => sum(message.mess.iter()),
+            Fact::MessageAdded(message) => count_all(message.mess.iter()),
             Fact::StatusChanged(_) | Fact::ExecutorRegistered(_) => 1,
         };
         self.events
@@ -197,17 +197,17 @@ pub fn fold(reference: &Ref, events: &[Event]) -> Option<ThreadState> {
     }))
 }
 
-/// How many values `value` consists of.
-pub fn count_values(value: &Value) -> usize {
+fn count_values(value: &Value) -> usize {
     let inner = match value {
-        Value::Array(items) => sum(items.iter()),
-        Value::Object(fields) => sum(fields.values()),
+        Value::Array(items) => count_all(items.iter()),
+        Value::Object(fields) => count_all(fields.values()),
         _ => 0,
     };
     inner.saturating_add(1)
 }
 
-fn sum<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
+/// How many values `values` consist of, all together.
+pub fn count_all<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
     values.fold(0, |count, value| count.saturating_add(count_values(value)))
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::delivery::provider::{Job, Provider, Request, Step, Turn, shorten};
+use crate::delivery::provider::{Job, Provider, Request, Step, Turn, escape_tags, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
 use crate::domain::forms::{Field, Form, Kind};
 
@@ -35,7 +35,7 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
 fn message(job: &Job) -> Request {
     let notice = job.notice;
     let (title, text) = (notice.title(), shorten(&notice.text(), TEXT_CHARS));
-    let mut widgets = vec![json!({"textParagraph": {"text": escape_html(&text)}})];
+    let mut widgets = vec![json!({"textParagraph": {"text": escape_tags(&text)}})];
     if let Some(link) = &notice.link {
         widgets.push(json!({"buttonList": {"buttons":
             [{"text": "Open", "onClick": {"openLink": {"url": link}}}]}}));
@@ -59,12 +59,6 @@ fn message(job: &Job) -> Request {
         url = threaded.into();
     }
     Request::json("POST", url, &body)
-}
-
-fn escape_html(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
 
 /// Text has no escapes; without its bracket `<users/all>` calls nobody.

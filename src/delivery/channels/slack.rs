@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::delivery::provider::{Job, Provider, Request, Step, Turn, shorten};
+use crate::delivery::provider::{Job, Provider, Request, Step, Turn, escape_tags, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
 use crate::domain::forms::{Field, Form, Kind};
 
@@ -32,7 +32,7 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
 
 fn message(job: &Job) -> Request {
     let notice = job.notice;
-    let text = escape(&notice.text());
+    let text = escape_tags(&notice.text());
     let mut blocks = vec![
         json!({"type": "header", "text":
             {"type": "plain_text", "text": shorten(&notice.title(), HEADER_CHARS)}}),
@@ -41,22 +41,16 @@ fn message(job: &Job) -> Request {
     ];
     let footer = match (notice.footer(), &notice.link) {
         (footer, _) if footer.is_empty() => None,
-        (footer, Some(link)) => Some(format!("<{}|{footer}>", escape(link))),
+        (footer, Some(link)) => Some(format!("<{}|{footer}>", escape_tags(link))),
         (footer, None) => Some(footer),
     };
     if let Some(footer) = footer {
         blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": footer}]}));
     }
     // What a notification on the phone shows, where blocks do not fit.
-    let fallback = cut(&format!("{}: {text}", escape(&notice.title())));
+    let fallback = cut(&format!("{}: {text}", escape_tags(&notice.title())));
     let body = json!({"text": fallback, "blocks": blocks});
     Request::json("POST", job.text("webhook_url").unwrap_or_default(), &body)
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
 
 /// The beginning of an escaped text, no escape cut in two. Slack may count as JavaScript does,
@@ -91,7 +85,11 @@ mod tests {
     fn a_text_is_cut_between_escapes() {
         assert_eq!(cut("short &amp; whole"), "short &amp; whole");
         for n in 2_980..3_010 {
-            let text = cut(&escape(&format!("{}&{}", "x".repeat(n), "y".repeat(50))));
+            let text = cut(&escape_tags(&format!(
+                "{}&{}",
+                "x".repeat(n),
+                "y".repeat(50)
+            )));
             assert!(text.encode_utf16().count() <= SECTION_CHARS);
             assert!(
                 text.ends_with('…') && !text.ends_with("&…") && !text.contains("&a…"),
