@@ -121,6 +121,11 @@ for (const [name, provider] of Object.entries({ ...CHANNELS, ...HOOKS })) {
       "answered 500",
     ],
     ["a closed connection", HANG_UP, "retrying", null, "the connection failed"],
+    [
+      "a malformed answer",
+      { status: 200, body: '{"id": {"' },
+      ...(provider.malformed ?? ["delivered", 200, null]),
+    ],
   ];
   for (const [what, reaction, outcome, status, error, more = {}] of [
     ...provider.answers,

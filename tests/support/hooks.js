@@ -23,7 +23,10 @@ const linearError = (code, status = 200, message = "no") => ({
   body: { errors: [{ message, extensions: { code } }], data: null },
 });
 
-/** As for channels; `external` is the id that the provider's good answer gives. */
+/**
+ * As for channels; `external` is the id that the provider's good answer gives, `malformed` what
+ * comes of a 200 that is no JSON, where that is not enough.
+ */
 export const HOOKS = {
   "webhook hook": {
     hooks: [
@@ -246,6 +249,7 @@ export const HOOKS = {
       },
     ],
     good: { status: 200, body: { data: { issueCreate: { success: true, issue: { id: "x" } } } } },
+    malformed: ["retrying", 200, "answered without a result"],
     external: "ID",
     answers: [
       [
@@ -310,6 +314,7 @@ export const HOOKS = {
       { ...google, action: "complete", task_id: "given/{{ref}}" },
     ],
     good: withToken({ status: 200, body: { id: "MTA5", title: "x" } }),
+    malformed: ["retrying", 200, "the token answer makes no sense"],
     external: "MTA5",
     answers: [
       [

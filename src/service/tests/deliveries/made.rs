@@ -157,3 +157,37 @@ fn what_was_made_is_not_made_twice() {
     assert!(world.store.text(&kept[0]).contains("t1"));
     assert_eq!(world.owed(), Vec::<String>::new());
 }
+
+#[test]
+fn an_id_with_line_breaks_and_braces_is_only_an_id() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    world.register("tablet").unwrap();
+    let hostile = "a\"\r\nX-Evil: 1\r\n\r\n{{intent}}/../b";
+    let make = json!({"type": "webhook", "url": "https://make.example/"});
+    let text = json!({"type": "webhook", "url": "https://text.example/?id={{external_id}}",
+        "headers": {"X-Id": "<{{external_id}}>"}, "body": "{\"id\": \"{{external_id}}\"}"});
+    let value = json!({"type": "webhook", "url": "https://value.example/{{external_id}}", "body": ["{{external_id}}"]});
+    world.join(
+        "phone",
+        json!({"hooks": {"on_request_created": [make], "on_request_claimed": [text, value]}}),
+    );
+    world.react(move |_| answered(200, &json!({ "id": hostile }).to_string()));
+    let reference = world.create("agent").unwrap().reference;
+    world.sent();
+    world
+        .update(&reference, "tablet", set(Status::Claimed))
+        .unwrap();
+    let sent = world.sent();
+    let of = |name: &str| &sent.iter().find(|(_, r)| host(r) == name).unwrap().1;
+    let encoded = "a%22%0D%0AX-Evil%3A%201%0D%0A%0D%0A%7B%7Bintent%7D%7D%2F..%2Fb";
+    assert_eq!(
+        of("text").url,
+        format!("https://text.example/?id={encoded}")
+    );
+    assert_eq!(of("value").url, format!("https://value.example/{encoded}"));
+    let id = header(of("text"), "x-id").unwrap();
+    assert_eq!(id, "<a\"  X-Evil: 1    {{intent}}/../b>");
+    assert_eq!(body(of("text")), json!({ "id": hostile }));
+    assert_eq!(body(of("value")), json!([hostile]));
+}
