@@ -4,7 +4,6 @@ use futures::future::join_all;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::FORMS;
 use super::notice::Notice;
 use super::plan::{
     Chunk, Moment, Owed, Readiness, Subscription, creators, delivery_id, is_bystander, is_meant,
@@ -18,8 +17,9 @@ use super::record::{
 use super::retry::{Verdict, Wait, next_attempt};
 use crate::app::App;
 use crate::domain::executor::{Executor, entry_id, is_enabled};
+use crate::domain::forms::Form;
 use crate::domain::sealed::{Seal, SealError};
-use crate::domain::subscriptions::{HookEvent, form_of};
+use crate::domain::subscriptions::HookEvent;
 use crate::domain::thread::{Thread, ThreadState};
 use crate::domain::time::Timestamp;
 use crate::log::warn;
@@ -144,7 +144,7 @@ impl Delivery<'_> {
             }
         }
         // 3.
-        let config = match open(app, self.owner(), config) {
+        let config = match open(app, self.owner(), &provider.form, config) {
             Ok(config) => config,
             Err(error) => {
                 let verdict = Verdict::failed(error.to_string());
@@ -383,17 +383,15 @@ impl Delivery<'_> {
 pub fn open(
     app: &App,
     owner: Owner<'_>,
+    form: &Form,
     config: &Map<String, Value>,
 ) -> Result<Map<String, Value>, SealError> {
+    let seal = Seal {
+        keys: &app.config.secrets,
+        owner: &seal_owner(owner),
+    };
     let mut config = config.clone();
-    let form = form_of(&config, FORMS.channels).into_iter();
-    for form in form.chain(form_of(&config, FORMS.hooks)) {
-        let seal = Seal {
-            keys: &app.config.secrets,
-            owner: &seal_owner(owner),
-        };
-        seal.open(&mut config, form)?;
-    }
+    seal.open(&mut config, form)?;
     Ok(config)
 }
 

@@ -90,8 +90,8 @@ impl Outbound {
                     let verdict = Verdict::failed("what would be sent is too large");
                     return Some((verdict, status(&turns)));
                 }
-                Step::Send(request) => {
-                    let answer = self.send(&request, deadline).await;
+                Step::Send(mut request) => {
+                    let answer = self.send(&mut request, deadline).await;
                     if answer == Err(Unreachable::Busy) {
                         return None;
                     }
@@ -103,8 +103,8 @@ impl Outbound {
         Some((Verdict::failed("it did not come to an end"), status(&turns)))
     }
 
-    /// Sends `request` if its address may be called.
-    async fn send(&self, request: &Request, deadline: Timestamp) -> Answer {
+    /// Sends `request` if its address may be called, in the spelling that was checked.
+    async fn send(&self, request: &mut Request, deadline: Timestamp) -> Answer {
         let url =
             parse_address(&request.url, self.allow_private).map_err(|_| Unreachable::Forbidden)?;
         if url.as_str().len() > LONGEST_URL {
@@ -114,16 +114,12 @@ impl Outbound {
             return Err(Unreachable::Busy);
         };
         self.left.set(left);
-        // In the spelling that was checked.
-        let request = Request {
-            url: url.into(),
-            ..request.clone()
-        };
+        request.url = url.into();
         let within = deadline.since(self.clock.now());
         if within <= 0 {
             return Err(Unreachable::Timeout);
         }
-        self.transport.send(&request, within).await
+        self.transport.send(request, within).await
     }
 }
 

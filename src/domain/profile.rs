@@ -1,10 +1,12 @@
 //! What an executor says of itself, and how that becomes part of its record.
 
+use std::convert::Infallible;
+
 use serde_json::{Map, Value};
 
 use super::executor::Executor;
 use super::limits::{CAPABILITIES, CAPABILITIES_BYTES, NAME_CHARS, PROFILE_VALUES};
-use super::sealed::Seal;
+use super::sealed::{Seal, each};
 use super::subscriptions::{
     Forms, Rules, adopt, check_channels, check_hooks, check_preferences, form_of, mask,
 };
@@ -120,7 +122,7 @@ impl Editor<'_> {
         replace(&mut executor.capabilities, capabilities);
         replace(&mut executor.preferences, preferences);
         executor.name_entries();
-        self.open(executor);
+        open(executor, self.forms, &self.seal);
         if let Some(list) = notifications {
             let forms = self.forms.channels;
             let old = &executor.notifications;
@@ -147,7 +149,7 @@ impl Editor<'_> {
     }
 
     /// Seals every credential that is not sealed with the current key.
-    pub fn close(&self, executor: &mut Executor) {
+    fn close(&self, executor: &mut Executor) {
         for (entry, forms) in executor.entries_mut(self.forms) {
             if let Value::Object(entry) = entry
                 && let Some(form) = form_of(entry, forms)
@@ -155,10 +157,6 @@ impl Editor<'_> {
                 self.seal.close(entry, form, self.nonce);
             }
         }
-    }
-
-    fn open(&self, executor: &mut Executor) {
-        open(executor, self.forms, &self.seal);
     }
 }
 
@@ -185,21 +183,11 @@ pub fn mask_credentials(executor: &mut Executor, forms: Forms) {
             entry.retain(|name, _| name == "type" || name == "id");
             continue;
         };
-        for field in form.fields.iter().filter(|field| field.is_secret) {
-            match entry.get_mut(field.name) {
-                Some(Value::Object(values)) if !values.contains_key("sealed") => {
-                    values.values_mut().for_each(mask_value);
-                }
-                Some(value) => mask_value(value),
-                None => {}
-            }
-        }
+        let Ok(()) = each(entry, form, |_, value| -> Result<(), Infallible> {
+            *value = Value::String(mask(value.as_str().unwrap_or_default()));
+            Ok(())
+        });
     }
-}
-
-fn mask_value(value: &mut Value) {
-    let masked = mask(value.as_str().unwrap_or_default());
-    *value = Value::String(masked);
 }
 
 fn replace<T>(field: &mut T, given: Option<T>) {

@@ -80,7 +80,7 @@ impl Seal<'_> {
         let Some(current) = self.keys.0.first() else {
             return;
         };
-        each(entry, form, |name, value| {
+        each(entry, form, |name, value| -> Result<(), SealError> {
             let is_current = sealed(value).is_some_and(|text| text.starts_with(&current.id));
             let plain = match self.open_text(name, value) {
                 Ok(plain) if !is_current => plain,
@@ -145,12 +145,16 @@ impl Seal<'_> {
     }
 }
 
-/// Visits each credential of an entry: a text, sealed or not.
-fn each(
+/// Visits each credential of an entry, sealed or not, with the name of its field.
+///
+/// # Errors
+///
+/// The visitor's; the rest is not visited.
+pub fn each<E>(
     entry: &mut Map<String, Value>,
     form: &Form,
-    mut visit: impl FnMut(&str, &mut Value) -> Result<(), SealError>,
-) -> Result<(), SealError> {
+    mut visit: impl FnMut(&str, &mut Value) -> Result<(), E>,
+) -> Result<(), E> {
     for field in form.fields.iter().filter(|field| field.is_secret) {
         let Some(value) = entry.get_mut(field.name) else {
             continue;
@@ -161,8 +165,7 @@ fn each(
                     visit(&format!("{}.{name}", field.name), value)?;
                 }
             }
-            Value::Object(_) | Value::String(_) => visit(field.name, value)?,
-            _ => {}
+            value => visit(field.name, value)?,
         }
     }
     Ok(())

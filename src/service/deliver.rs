@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::delivery::attempt::attempt;
 use crate::delivery::notice::{Names, Notice};
 use crate::delivery::plan::{CHUNK, Chunk, Moment, Owed, derived_id, is_concerned, plan};
-use crate::delivery::record::{KEPT, Owner, sweep};
+use crate::delivery::record::KEPT;
 use crate::domain::executor::{Executor, WANTS, Wants};
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::thread::Thread;
@@ -90,18 +90,14 @@ pub async fn announce(
             None => return Ok(chunks),
             next if app.operations_left() >= keep.saturating_add(PAGE_OPERATIONS) => after = next,
             Some(after) => {
-                let obligation = Obligation {
-                    id: derived_id(&[&announcement.batch_id.to_string(), &after]),
-                    opened_at: announcement.opened_at,
-                    subject: Subject::Announcement {
-                        batch_id: announcement.batch_id,
-                        exchange_id: announcement.exchange.clone(),
-                        reference: announcement.thread.state.reference.clone(),
-                        after,
-                    },
-                    failures: 0,
-                    claim: None,
+                let id = derived_id(&[&announcement.batch_id.to_string(), &after]);
+                let subject = Subject::Announcement {
+                    batch_id: announcement.batch_id,
+                    exchange_id: announcement.exchange.clone(),
+                    reference: announcement.thread.state.reference.clone(),
+                    after,
                 };
+                let obligation = Obligation::of(id, announcement.opened_at, subject);
                 put_new(app, &obligation.first_key(), &obligation).await?;
                 return Ok(chunks);
             }
@@ -245,20 +241,6 @@ pub async fn attempt_chunk(
     Ok(next.map_or(Verdict::Done, Verdict::Again))
 }
 
-/// Deletes an executor's old attempts.
-///
-/// # Errors
-///
-/// The store's.
-pub async fn sweep_attempts(
-    app: &App,
-    exchange: &ExchangeId,
-    executor: &ExecutorId,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    sweep(app, Owner { exchange, executor }, now).await
-}
-
 /// Sees to it that an executor's attempts of this day are deleted when they are old: an
 /// obligation for each executor and day, spread over a day so that they do not all come at
 /// midnight.
@@ -280,16 +262,11 @@ pub async fn arrange_sweep(
         return Ok(());
     }
     let spread = i64::from(id.as_fields().0).rem_euclid(DAY);
-    let obligation = Obligation {
-        id,
-        opened_at: now,
-        subject: Subject::Sweep {
-            exchange_id: exchange.clone(),
-            executor_id: executor.clone(),
-        },
-        failures: 0,
-        claim: None,
+    let subject = Subject::Sweep {
+        exchange_id: exchange.clone(),
+        executor_id: executor.clone(),
     };
+    let obligation = Obligation::of(id, now, subject);
     let day_is_over = Timestamp::from_millis(day.saturating_add(1).saturating_mul(DAY));
     let due_at = day_is_over.plus_millis(KEPT.saturating_add(spread));
     put_new(app, &layout::due(due_at, id), &obligation).await?;
@@ -325,25 +302,20 @@ fn chunks(of_each: Vec<Vec<Owed>>) -> Vec<Vec<Owed>> {
 
 /// A chunk under an id that tells what is in it.
 fn chunk(announcement: &Announcement, names: &Names, owed: Vec<Owed>) -> Obligation {
-    let mut parts = vec![announcement.batch_id.to_string()];
+    let batch_id = announcement.batch_id.to_string();
+    let mut parts = vec![batch_id.as_str()];
     for owed in &owed {
-        parts.push(owed.executor_id.to_string());
-        parts.push(owed.subscription.id().to_owned());
+        parts.extend([owed.executor_id.as_str(), owed.subscription.id()]);
     }
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    Obligation {
-        id: derived_id(&parts),
-        opened_at: announcement.opened_at,
-        subject: Subject::Deliveries(Chunk {
-            exchange_id: announcement.exchange.clone(),
-            reference: announcement.thread.state.reference.clone(),
-            batch_id: announcement.batch_id,
-            names: names.clone(),
-            owed,
-        }),
-        failures: 0,
-        claim: None,
-    }
+    let id = derived_id(&parts);
+    let subject = Subject::Deliveries(Chunk {
+        exchange_id: announcement.exchange.clone(),
+        reference: announcement.thread.state.reference.clone(),
+        batch_id: announcement.batch_id,
+        names: names.clone(),
+        owed,
+    });
+    Obligation::of(id, announcement.opened_at, subject)
 }
 
 /// The names that people know; an id where there is no record.

@@ -119,9 +119,14 @@ pub struct Claim {
 impl Obligation {
     /// A new obligation under a fresh id.
     pub fn new(app: &App, subject: Subject) -> Self {
+        Self::of(app.clock.new_id(), app.clock.now(), subject)
+    }
+
+    /// A new obligation.
+    pub fn of(id: Uuid, opened_at: Timestamp, subject: Subject) -> Self {
         Self {
-            id: app.clock.new_id(),
-            opened_at: app.clock.now(),
+            id,
+            opened_at,
             subject,
             failures: 0,
             claim: None,

@@ -58,15 +58,11 @@ pub async fn profile(
             last.entry(id).or_insert(attempt);
         }
     }
-    let ids: Vec<_> = executor
-        .entries_mut(FORMS)
-        .map(|(entry, _)| entry_id(entry))
-        .collect();
     mask_credentials(&mut executor, FORMS);
-    for ((entry, _), id) in executor.entries_mut(FORMS).zip(ids) {
+    for (entry, _) in executor.entries_mut(FORMS) {
+        let last = last.get(&entry_id(entry));
         if let Value::Object(entry) = entry {
-            entry.insert(own::ID.to_owned(), json!(id));
-            entry.insert(own::LAST.to_owned(), json!(last.get(&id)));
+            entry.insert(own::LAST.to_owned(), json!(last));
         }
     }
     let mut shown = executor.public();
@@ -115,21 +111,30 @@ pub async fn test(
     };
     let executor = read(app, owner).await?;
     let notice = Notice::test(exchange, id.clone(), executor.display_name.clone());
-    let mut results = Vec::new();
+    let mut attempts = Vec::new();
     for channels in executor.notifications.chunks(CHUNK) {
         let tests = channels
             .iter()
             .map(|entry| try_channel(app, owner, &notice, &executor, entry));
-        results.extend(join_all(tests).await);
+        attempts.extend(join_all(tests).await);
     }
-    let works = |result: &&Value| result.get("outcome") == Some(&json!(Outcome::Delivered));
-    for (result, entry) in results.iter().zip(&executor.notifications) {
-        if works(&result) && !entry.as_object().is_some_and(is_enabled) {
-            set_disabled(app, owner, &entry_id(entry), None, app.clock.now()).await;
+    for (attempt, entry) in attempts.iter().zip(&executor.notifications) {
+        let works = attempt.outcome == Outcome::Delivered;
+        if works && !entry.as_object().is_some_and(is_enabled) {
+            set_disabled(app, owner, &attempt.subscription, None, attempt.at).await;
         }
     }
     arrange_sweep(app, exchange, id, app.clock.now()).await?;
-    Ok(results)
+    let shown = attempts.into_iter().map(|attempt| {
+        json!({
+            "id": attempt.subscription,
+            "type": attempt.kind,
+            "outcome": attempt.outcome,
+            "status": attempt.status,
+            "error": attempt.error,
+        })
+    });
+    Ok(shown.collect())
 }
 
 async fn try_channel(
@@ -138,7 +143,7 @@ async fn try_channel(
     notice: &Notice,
     executor: &Executor,
     entry: &Value,
-) -> Value {
+) -> Attempt {
     let id = entry_id(entry);
     let kind = entry
         .get("type")
@@ -146,7 +151,8 @@ async fn try_channel(
         .unwrap_or_default();
     let found = Subscription::Channel(id.clone()).find(executor, None);
     let delivery_id = app.clock.new_id();
-    let opened = found.map(|(config, provider)| (open(app, owner, config), provider));
+    let opened =
+        found.map(|(config, provider)| (open(app, owner, &provider.form, config), provider));
     let (verdict, status) = match opened {
         None => (Verdict::failed("this server does not know the type"), None),
         Some((Err(error), _)) => (Verdict::failed(error.to_string()), None),
@@ -172,25 +178,24 @@ async fn try_channel(
             (Outcome::Failed, Some(reason))
         }
     };
-    let now = app.clock.now();
     let attempt = Attempt {
-        at: now,
+        at: app.clock.now(),
         delivery_id,
         event: notice.event().to_owned(),
         reference: None,
         kind: kind.to_owned(),
-        subscription: id.clone(),
+        subscription: id,
         attempt: 1,
         outcome,
         status,
-        error: error.clone(),
+        error,
         next_attempt_at: None,
     };
     log_attempt(app, owner, &attempt).await;
     if outcome == Outcome::Delivered {
-        note_success(app, owner, &id).await;
+        note_success(app, owner, &attempt.subscription).await;
     }
-    json!({"id": id, "type": kind, "outcome": outcome, "status": status, "error": error})
+    attempt
 }
 
 async fn read(app: &App, owner: Owner<'_>) -> Result<Executor, ServiceError> {

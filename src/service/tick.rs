@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use super::deliver::{
     Announcement, CHUNK_OPERATIONS, Kept, PAGE_OPERATIONS, announce, attempt_chunk, attempt_kept,
-    sweep_attempts,
 };
 use super::derive;
 use super::obligations::{Claim, LAST_LOOK, Obligation, Subject, Verdict};
@@ -17,6 +16,7 @@ use super::register::{is_of, write_event};
 use super::settle::Settlement;
 use crate::app::App;
 use crate::delivery::plan::CHUNK;
+use crate::delivery::record::{Owner, sweep};
 use crate::domain::executor::Executor;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::thread::Thread;
@@ -223,7 +223,11 @@ impl Tick<'_> {
                 exchange_id,
                 executor_id,
             } => {
-                let more = sweep_attempts(app, exchange_id, executor_id, now).await?;
+                let owner = Owner {
+                    exchange: exchange_id,
+                    executor: executor_id,
+                };
+                let more = sweep(app, owner, now).await?;
                 return Ok(if more {
                     Verdict::Again(now.plus_millis(1))
                 } else {
