@@ -3,7 +3,7 @@
 # made from.
 #
 #   scripts/build.sh             build/, the exchange (MESS_BUILD=--dev: faster, not optimised)
-#   scripts/build.sh inspect     build/inspect/, the inspection Worker of the tests
+#   scripts/build.sh tools     build/tools/, the tools Worker
 set -euo pipefail
 # shellcheck source=scripts/env.sh
 source "$(dirname "$0")/env.sh"
@@ -12,7 +12,7 @@ what=${1:-exchange}
 mode=${MESS_BUILD:---release}
 case $what in
   exchange) out=build features=() ;;
-  inspect) out=build/inspect features=(--features inspect) ;;
+  tools) out=build/tools features=(--features tools) ;;
   *) echo "build: no such thing to build: $what" >&2; exit 1 ;;
 esac
 

@@ -6,5 +6,5 @@ source "$(dirname "$0")/env.sh"
 
 cargo test --locked
 bash scripts/build.sh
-bash scripts/build.sh inspect
+bash scripts/build.sh tools
 node --test --test-reporter=spec 'tests/*.test.js'

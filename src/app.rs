@@ -8,7 +8,7 @@ use worker::Env;
 
 use crate::background::Background;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Storage};
 use crate::delivery::provider::Tokens;
 use crate::delivery::send::{FetchTransport, Outbound};
 use crate::delivery::zones::IntlZones;
@@ -18,12 +18,18 @@ use crate::domain::key::KeyHash;
 use crate::domain::quiet_hours::Zones;
 use crate::domain::time::Timestamp;
 use crate::log::{describe, warn};
+use crate::storage::disk::{self, Disk};
 use crate::storage::r2::R2;
 use crate::storage::rows::SummaryCache;
+use crate::storage::s3::S3;
+use crate::storage::wire::Service;
 use crate::storage::{ObjectStore, StoreError, Tag, layout};
 
-/// The name of the R2 binding.
+/// The names of the bindings behind which a bucket can be: R2's, and those of workerd's services
+/// for a directory and for requests to an S3 server.
 const BUCKET: &str = "MESS_BUCKET";
+const DISK: &str = "MESS_DISK";
+const NETWORK: &str = "MESS_S3";
 
 /// Operations that an invocation may ask of R2 on Cloudflare's free plan.
 const OPERATIONS: usize = 1_000;
@@ -59,6 +65,8 @@ pub struct Isolate {
     pub config: RefCell<Option<Rc<Config>>>,
     /// Keys that were found in the bucket.
     pub keys: RefCell<HashMap<KeyHash, KnownKey>>,
+    /// What is known of a directory.
+    pub disk: Rc<disk::Memory>,
     /// Summaries that the backend does not list.
     pub summaries: SummaryCache,
     /// Exchanges in which every thread is derived.
@@ -96,8 +104,38 @@ pub enum SetupError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The bucket is not bound.
-    #[error("the R2 binding {BUCKET} is missing: see wrangler.toml")]
-    NoBucket,
+    #[error("the binding {0} is missing, where STORAGE_TYPE says that the bucket is")]
+    NoBucket(&'static str),
+}
+
+/// The bucket that the settings name; its binding has `prefix` before its name. `memory` is what
+/// the isolate knows of a directory.
+///
+/// # Errors
+///
+/// It is not bound.
+pub fn open(
+    env: &Env,
+    prefix: &str,
+    storage: &Storage,
+    memory: &Rc<disk::Memory>,
+    clock: &Rc<dyn Clock>,
+) -> Result<Rc<dyn ObjectStore>, SetupError> {
+    let service = |name| {
+        let fetcher = env.service(&format!("{prefix}{name}"));
+        let fetcher = fetcher.map_err(|_| SetupError::NoBucket(name))?;
+        Ok::<_, SetupError>(Rc::new(Service::new(fetcher, clock.clone())))
+    };
+    Ok(match storage {
+        Storage::R2 => {
+            let bucket = env.bucket(BUCKET);
+            Rc::new(R2::new(bucket.map_err(|_| SetupError::NoBucket(BUCKET))?))
+        }
+        Storage::Filesystem => Rc::new(Disk::new(service(DISK)?, clock.clone(), memory.clone())),
+        Storage::S3(settings) => {
+            Rc::new(S3::new(service(NETWORK)?, clock.clone(), settings.clone()))
+        }
+    })
 }
 
 impl App {
@@ -119,13 +157,13 @@ impl App {
             isolate.config.replace(Some(config.clone()));
             config
         };
-        let bucket = env.bucket(BUCKET).map_err(|_| SetupError::NoBucket)?;
         let clock: Rc<dyn Clock> = Rc::new(SystemClock);
+        let store = open(env, "", &config.storage, &isolate.disk, &clock)?;
         let transport = Rc::new(FetchTransport {
             clock: clock.clone(),
         });
         Ok(Rc::new(Self {
-            store: Rc::new(R2::new(bucket)),
+            store,
             outbound: Outbound::new(transport, clock.clone(), config.outbound_allow_private),
             clock,
             config,

@@ -6,6 +6,8 @@ use crate::domain::ids::ExchangeId;
 use crate::domain::quiet_hours::Zones;
 use crate::domain::sealed::Keys;
 use crate::domain::time::Timestamp;
+use crate::storage::s3;
+use crate::storage::sigv4::Credentials;
 
 /// What a deployment can set; `.dev.vars.example` has a sentence on each variable.
 #[derive(Clone)]
@@ -22,6 +24,19 @@ pub struct Config {
     pub outbound_allow_private: bool,
     /// `SECRETS_KEY`: what credentials of channels and hooks are sealed with.
     pub secrets: Keys,
+    /// `STORAGE_TYPE`: where the bucket is.
+    pub storage: Storage,
+}
+
+/// Where the bucket is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Storage {
+    /// `r2`: the R2 binding of the Worker; what it is when nothing is said.
+    R2,
+    /// `filesystem`: a directory, by workerd's disk service.
+    Filesystem,
+    /// `s3`: a bucket by S3's interface, at `S3_ENDPOINT` or at AWS.
+    S3(s3::Settings),
 }
 
 /// A setting that cannot be used.
@@ -55,7 +70,7 @@ impl Config {
         let exchange = given("DEFAULT_EXCHANGE").unwrap_or_else(|| "home".to_owned());
         let default_exchange = ExchangeId::parse(&exchange, "DEFAULT_EXCHANGE")
             .map_err(|invalid| ConfigError::new("DEFAULT_EXCHANGE", invalid.problem))?;
-        let public_url = given("PUBLIC_URL").map(|text| parse_public_url(&text));
+        let public_url = given("PUBLIC_URL").map(|text| parse_base_url(&text, "PUBLIC_URL"));
         let default_timezone = given("DEFAULT_TIMEZONE").unwrap_or_else(|| "UTC".to_owned());
         if zones
             .offset(&default_timezone, Timestamp::default())
@@ -83,20 +98,83 @@ impl Config {
             default_timezone,
             outbound_allow_private,
             secrets,
+            storage: read_storage(&given)?,
         })
     }
 }
 
-fn parse_public_url(text: &str) -> Result<String, ConfigError> {
+fn read_storage(given: &dyn Fn(&str) -> Option<String>) -> Result<Storage, ConfigError> {
+    match given("STORAGE_TYPE").as_deref() {
+        None | Some("r2") => Ok(Storage::R2),
+        Some("filesystem") => Ok(Storage::Filesystem),
+        Some("s3") => Ok(Storage::S3(read_s3(given)?)),
+        Some(_) => Err(ConfigError::new(
+            "STORAGE_TYPE",
+            "must be filesystem, s3 or r2",
+        )),
+    }
+}
+
+/// The bucket of S3 that the settings name. Where AWS puts it depends on its name: one with a
+/// dot has no certificate of its own.
+fn read_s3(given: &dyn Fn(&str) -> Option<String>) -> Result<s3::Settings, ConfigError> {
+    let needed = |name: &'static str| {
+        given(name).ok_or_else(|| ConfigError::new(name, "must be set with STORAGE_TYPE=s3"))
+    };
+    let bucket = needed("S3_BUCKET")?;
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !(3..=63).contains(&bucket.len()) || !bucket.chars().all(is_of_name) || bucket.contains("..")
+    {
+        let problem = "must be 3 to 63 letters, digits, '-', '_' or '.'";
+        return Err(ConfigError::new("S3_BUCKET", problem));
+    }
+    let region = given("S3_REGION").unwrap_or_else(|| "auto".to_owned());
+    if !region
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || c == '-')
+    {
+        let problem = "must be a region like eu-central-1, or auto";
+        return Err(ConfigError::new("S3_REGION", problem));
+    }
+    let (url, region) = if let Some(endpoint) = given("S3_ENDPOINT") {
+        let base = parse_base_url(&endpoint, "S3_ENDPOINT")?;
+        (format!("{base}/{bucket}/"), region)
+    } else {
+        let region = if region == "auto" {
+            "us-east-1".to_owned()
+        } else {
+            region
+        };
+        let url = if bucket.contains('.') {
+            format!("https://s3.{region}.amazonaws.com/{bucket}/")
+        } else {
+            format!("https://{bucket}.s3.{region}.amazonaws.com/")
+        };
+        (url, region)
+    };
+    let unusable = |_| ConfigError::new("S3_BUCKET", "must be the name of a bucket");
+    Ok(s3::Settings {
+        bucket: Url::parse(&url).map_err(unusable)?,
+        credentials: Credentials {
+            access_key: needed("S3_ACCESS_KEY")?,
+            secret_key: needed("S3_SECRET_KEY")?,
+            region,
+        },
+    })
+}
+
+/// A URL that others are built on, without a slash at its end.
+fn parse_base_url(text: &str, variable: &'static str) -> Result<String, ConfigError> {
     let url = Url::parse(text).ok().filter(|url| {
         let is_plain = url.query().is_none() && url.fragment().is_none();
-        matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain
+        let is_open = url.username().is_empty() && url.password().is_none();
+        matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain && is_open
     });
     match url {
         Some(url) => Ok(url.as_str().trim_end_matches('/').to_owned()),
         None => Err(ConfigError::new(
-            "PUBLIC_URL",
-            "must be an http or https URL without a query",
+            variable,
+            "must be an http or https URL without a query or password",
         )),
     }
 }
@@ -141,6 +219,92 @@ mod tests {
         assert!(config.outbound_allow_private);
     }
 
+    const KEYS: [(&str, &str); 2] = [("S3_ACCESS_KEY", "id"), ("S3_SECRET_KEY", "hush")];
+
+    fn read_s3(settings: &[(&str, &str)]) -> Result<s3::Settings, ConfigError> {
+        let with_keys = [settings, &KEYS, &[("STORAGE_TYPE", "s3")]].concat();
+        match read(&with_keys)?.storage {
+            Storage::S3(settings) => Ok(settings),
+            Storage::R2 | Storage::Filesystem => panic!("another storage"),
+        }
+    }
+
+    #[test]
+    fn where_the_bucket_is() {
+        assert!(read(&[]).unwrap().storage == Storage::R2);
+        let disk = read(&[("STORAGE_TYPE", "filesystem")]).unwrap();
+        assert!(disk.storage == Storage::Filesystem);
+        for (settings, url, region) in [
+            (
+                &[("S3_BUCKET", "mess")][..],
+                "https://mess.s3.us-east-1.amazonaws.com/",
+                "us-east-1",
+            ),
+            (
+                &[("S3_BUCKET", "mess.org"), ("S3_REGION", "eu-central-1")],
+                "https://s3.eu-central-1.amazonaws.com/mess.org/",
+                "eu-central-1",
+            ),
+            (
+                &[("S3_BUCKET", "mess"), ("S3_ENDPOINT", "http://minio:9000")],
+                "http://minio:9000/mess/",
+                "auto",
+            ),
+            (
+                &[
+                    ("S3_BUCKET", "mess"),
+                    ("S3_ENDPOINT", "https://a.example/s3/"),
+                ],
+                "https://a.example/s3/mess/",
+                "auto",
+            ),
+        ] {
+            let found = read_s3(settings).unwrap();
+            assert_eq!(found.bucket.as_str(), url);
+            assert_eq!(found.credentials.region, region);
+        }
+    }
+
+    #[test]
+    fn s3_needs_its_settings() {
+        let all = [
+            ("STORAGE_TYPE", "s3"),
+            ("S3_BUCKET", "mess"),
+            KEYS[0],
+            KEYS[1],
+        ];
+        assert!(read(&all).is_ok());
+        for name in ["S3_BUCKET", "S3_ACCESS_KEY", "S3_SECRET_KEY"] {
+            let rest: Vec<_> = all
+                .into_iter()
+                .filter(|(given, _)| *given != name)
+                .collect();
+            let text = read(&rest).err().unwrap().to_string();
+            assert_eq!(
+                text,
+                format!("the setting {name} must be set with STORAGE_TYPE=s3")
+            );
+        }
+        for (name, value) in [
+            ("S3_BUCKET", "a/b"),
+            ("S3_BUCKET", "../b"),
+            ("S3_ENDPOINT", "minio:9000"),
+            ("S3_ENDPOINT", "http://me:secret@minio:9000"),
+            ("S3_REGION", "a b"),
+        ] {
+            let mut settings = vec![(name, value)];
+            if name != "S3_BUCKET" {
+                settings.push(("S3_BUCKET", "mess"));
+            }
+            let text = read_s3(&settings).err().unwrap().to_string();
+            assert!(
+                text.starts_with(&format!("the setting {name} must be")),
+                "{text}"
+            );
+            assert!(!text.contains("secret"), "{text}");
+        }
+    }
+
     #[test]
     fn an_error_names_the_variable_and_not_its_value() {
         for (name, value) in [
@@ -151,6 +315,7 @@ mod tests {
             ("DEFAULT_TIMEZONE", "Mars/Olympus"),
             ("OUTBOUND_ALLOW_PRIVATE", "yes please"),
             ("SECRETS_KEY", "c2hvcnQ="),
+            ("STORAGE_TYPE", "ftp"),
         ] {
             let text = read(&[(name, value)]).err().unwrap().to_string();
             assert!(

@@ -33,10 +33,8 @@ pub mod log;
 pub mod service;
 pub mod storage;
 
-#[cfg(any(test, feature = "inspect"))]
-pub mod audit;
-#[cfg(feature = "inspect")]
-pub mod inspect;
+#[cfg(any(test, feature = "tools"))]
+pub mod tools;
 
 use std::rc::Rc;
 
@@ -58,9 +56,9 @@ fn start() {
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
     let background = Background::new(move |work| context.wait_until(work));
-    #[cfg(feature = "inspect")]
-    return inspect::handle(request, &env, background).await;
-    #[cfg(not(feature = "inspect"))]
+    #[cfg(feature = "tools")]
+    return tools::handle(request, &env, background).await;
+    #[cfg(not(feature = "tools"))]
     api::handle(request, env, &clock::SystemClock, background).await
 }
 

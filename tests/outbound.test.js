@@ -367,7 +367,7 @@ test("the runtime's time zones are those of the IANA", async () => {
     return Date.parse(`${wall.replace(" ", "T")}Z`) - at;
   };
   for (const zone of [...Intl.supportedValuesOf("timeZone"), "UTC", "europe/berlin"]) {
-    const offsets = await exchange.inspect(
+    const offsets = await exchange.tool(
       `/offset?zone=${encodeURIComponent(zone)}&at=${moments.join(",")}`,
     );
     assert.deepEqual(
@@ -377,7 +377,7 @@ test("the runtime's time zones are those of the IANA", async () => {
     );
   }
   for (const none of ["", "Mars/Olympus", "+02:00", "x".repeat(300), "Europe/Berlin "]) {
-    const offsets = await exchange.inspect(`/offset?zone=${encodeURIComponent(none)}&at=0`);
+    const offsets = await exchange.tool(`/offset?zone=${encodeURIComponent(none)}&at=0`);
     assert.deepEqual(offsets, [null], none);
   }
 });

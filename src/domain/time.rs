@@ -55,6 +55,11 @@ impl Timestamp {
         (moment.year(), moment.month(), moment.day())
     }
 
+    /// The moment in ISO 8601's basic format, in whole seconds: `20250201T120000Z`.
+    pub fn basic(self) -> String {
+        self.to_chrono().format("%Y%m%dT%H%M%SZ").to_string()
+    }
+
     fn to_chrono(self) -> DateTime<Utc> {
         DateTime::from_timestamp_millis(self.0).unwrap_or_default()
     }

@@ -4,11 +4,16 @@
 //! and every backend passes all of them.
 
 pub mod cas;
+pub mod disk;
+mod folders;
 pub mod layout;
 pub mod r2;
 pub mod rows;
+pub mod s3;
+pub mod sigv4;
+pub mod wire;
 
-#[cfg(any(test, feature = "inspect"))]
+#[cfg(any(test, feature = "tools"))]
 pub mod conformance;
 #[cfg(test)]
 pub mod memory;
@@ -36,7 +41,11 @@ use crate::log::describe;
 /// **Order.** `list` gives keys in ascending order of their UTF-8 bytes, each at most once.
 ///
 /// **Keys** are at most 1,024 bytes, of `[A-Za-z0-9_.=/-]`, without empty, `.` or `..`
-/// segments. They are compared byte by byte: `Home` is not `home`.
+/// segments, and none is a folder of another. They are compared byte by byte: `Home` is not
+/// `home`.
+///
+/// **Bodies** hold at least one byte. A backend may take an empty one for none: that is what a
+/// file system leaves of what was being written when the power failed.
 ///
 /// **Summaries.** `put` takes, next to the body, a short text that `list` may give back. A
 /// backend that cannot list it, or for which it is too long, leaves it out; the body then holds

@@ -4,7 +4,7 @@
 
 import { readFile } from "node:fs/promises";
 import { Miniflare } from "miniflare";
-import { BUILD, COMPATIBILITY_DATE } from "../support/exchange.js";
+import { BUILD, COMPATIBILITY_DATE } from "../support/cloudflare.js";
 
 const REST_MS = 10_000;
 

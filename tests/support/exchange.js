@@ -1,96 +1,30 @@
-// Starts the built Worker in workerd through Miniflare, with a local R2 bucket, and speaks HTTP
-// to it as a client would.
+// A running exchange, spoken to over HTTP as a client would. Where it runs is the tests' backend,
+// MESS_BACKEND: `r2` (in Miniflare, as on Cloudflare), `filesystem` or `s3` (self-hosted).
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { Miniflare } from "miniflare";
-import { Outside } from "./outside.js";
 
-/** Where the build lies, and the date of the runtime's behaviour as in wrangler.toml. */
-export const BUILD = new URL("../../build/", import.meta.url);
-export const COMPATIBILITY_DATE = "2026-11-17";
-const BUCKET = "MESS_BUCKET";
+export const BACKEND = process.env.MESS_BACKEND || "r2";
+const MODULES = { r2: "./cloudflare.js", filesystem: "./selfhosted.js", s3: "./selfhosted.js" };
 
 /** Milliseconds of a minute and an hour, for scheduled times. */
 export const MINUTE = 60_000;
 export const HOUR = 60 * MINUTE;
 
-async function worker(name, folder, vars, outside) {
-  const contents = {
-    "index.js": {
-      type: "esm",
-      contents: await readFile(new URL("index.js", folder), "utf8"),
-    },
-    "index_bg.wasm": {
-      type: "wasm",
-      contents: await readFile(new URL("index_bg.wasm", folder)),
-    },
-  };
-  const env = { [BUCKET]: { type: "r2", name: "mess-exchange" } };
-  for (const [key, value] of Object.entries(vars)) {
-    env[key] = { type: "text", value };
-  }
-  return {
-    config: {
-      name,
-      compatibilityDate: COMPATIBILITY_DATE,
-      manifest: { mainModule: "index.js", modules: contents },
-      env,
-      triggers: [{ type: "scheduled", schedule: "* * * * *" }],
-    },
-    dev: { outboundService: outside.service },
-  };
-}
-
 /**
- * A running exchange. `vars` are its settings, `state` the folder of its bucket (in memory
- * when there is none), `outside` what its requests to others reach.
+ * A running exchange. `vars` are its settings, `state` the folder of its bucket (one of its own
+ * when there is none), `outside` what its requests to others reach (with R2 only).
  */
-export async function startExchange({ vars = {}, state, outside = new Outside() } = {}) {
-  const logs = [];
-  const miniflare = new Miniflare({
-    resourcePersistencePath: state,
-    unsafeTriggerHandlers: true,
-    handleStructuredLogs: (line) => logs.push(line),
-    workers: [
-      await worker("exchange", BUILD, vars, outside),
-      await worker("inspect", new URL("inspect/", BUILD), vars, outside),
-    ],
-  });
-  const url = await miniflare.ready;
-  return new Exchange(miniflare, url, logs);
+export async function startExchange(options = {}) {
+  const { start } = await import(MODULES[BACKEND]);
+  return start(options);
 }
 
-class Exchange {
-  constructor(miniflare, url, logs) {
-    this.miniflare = miniflare;
+/** What is the same wherever it runs. */
+export class Exchange {
+  /** The address, and the lines that it logged, as {level, message}. */
+  constructor(url, logs) {
     this.url = url;
     this.logs = logs;
-  }
-
-  stop() {
-    return this.miniflare.dispose();
-  }
-
-  /** The bucket itself, past the Worker. */
-  bucket() {
-    return this.miniflare.getR2Bucket(BUCKET, "exchange");
-  }
-
-  /** All objects of the bucket below `prefix`, as text by key. */
-  async objects(prefix = "") {
-    const bucket = await this.bucket();
-    const objects = new Map();
-    let cursor;
-    do {
-      const page = await bucket.list({ prefix, cursor });
-      for (const { key } of page.objects) {
-        const object = await bucket.get(key);
-        if (object) objects.set(key, await object.text());
-      }
-      cursor = page.truncated ? page.cursor : undefined;
-    } while (cursor);
-    return objects;
   }
 
   /** The lines of the event log. */
@@ -100,12 +34,6 @@ class Exchange {
       for (const line of text.split("\n").filter(Boolean)) lines.push(JSON.parse(line));
     }
     return lines;
-  }
-
-  /** Runs the scheduled handler as if it were `at` (milliseconds), to its end. */
-  async tick(at = Date.now()) {
-    const exchange = await this.miniflare.getWorker("exchange");
-    await exchange.scheduled({ cron: "* * * * *", scheduledTime: new Date(at) });
   }
 
   /** Waits until `check` holds; what a request leaves for after its answer takes a moment. */
@@ -130,17 +58,9 @@ class Exchange {
 
   /** Fails if the auditor finds anything, as of `at`. */
   async assertSound(at = Date.now()) {
-    const report = await this.inspect(`/audit?now=${at}`);
+    const report = await this.audit(at);
     assert.deepEqual(report.problems, []);
     return report;
-  }
-
-  /** The inspection Worker's answer. */
-  async inspect(path) {
-    const inspector = await this.miniflare.getWorker("inspect");
-    const response = await inspector.fetch(`http://inspect${path}`);
-    assert.equal(response.status, 200, await response.clone().text());
-    return response.json();
   }
 
   /** A request as it stands; `path` may begin with a slash for one outside an exchange. */

@@ -26,7 +26,6 @@ use super::tick::tick;
 use super::update::{self, update};
 use super::{ServiceError, owner, threads};
 use crate::app::{App, Isolate};
-use crate::audit::audit;
 use crate::background::Background;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -43,6 +42,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::transition::Update;
 use crate::storage::ObjectStore;
 use crate::storage::memory::{Memory, Moment, Mortal, give_way};
+use crate::tools::audit::audit;
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;

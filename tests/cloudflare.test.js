@@ -1,4 +1,5 @@
-// The storage contract, run inside workerd on the R2 binding.
+// What only Cloudflare has: the storage contract on the R2 binding, and settings that are found wrong
+// at the first request.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -11,7 +12,7 @@ before(async () => {
 after(() => exchange.stop());
 
 test("R2 keeps every clause of the contract", async () => {
-  const outcomes = await exchange.inspect("/conformance");
+  const outcomes = await exchange.tool("/conformance");
   assert.ok(outcomes.length >= 16);
   assert.deepEqual(
     outcomes.filter((outcome) => outcome.problem !== null),
@@ -21,7 +22,7 @@ test("R2 keeps every clause of the contract", async () => {
 });
 
 test("a bucket that ignores conditions is found out", async () => {
-  const outcomes = await exchange.inspect("/conformance?broken");
+  const outcomes = await exchange.tool("/conformance?broken");
   const failed = outcomes.filter((outcome) => outcome.problem !== null);
   assert.deepEqual(
     failed.map((outcome) => outcome.clause),
@@ -33,4 +34,16 @@ test("a bucket that ignores conditions is found out", async () => {
       "one_swapper_wins",
     ],
   );
+});
+
+test("a wrong setting is named in the log, not in the answer", async () => {
+  const broken = await startExchange({ vars: { DEFAULT_EXCHANGE: "not an id" } });
+  try {
+    const answer = await broken.fetch("/health");
+    assert.equal(answer.status, 500);
+    assert.ok(!(await answer.text()).includes("DEFAULT_EXCHANGE"));
+    assert.ok(broken.logs.some((log) => log.message.includes("DEFAULT_EXCHANGE")));
+  } finally {
+    await broken.stop();
+  }
 });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { startExchange } from "./support/exchange.js";
+import { startExchange } from "../support/exchange.js";
 
 let exchange;
 let agent;
@@ -229,7 +229,7 @@ test("health", async () => {
     assert.deepEqual(rest, {
       status: "ok",
       service: "mess-exchange",
-      storage: "r2",
+      storage: exchange.storage,
       exchange_id: "home",
     });
     assert.match(version, /^\d+\.\d+\.\d+$/);

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { test } from "node:test";
-import { HOUR, MINUTE, startExchange } from "./support/exchange.js";
+import { HOUR, MINUTE, startExchange } from "../support/exchange.js";
 
 async function withExchange(work) {
   const exchange = await startExchange();

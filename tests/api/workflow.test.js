@@ -5,7 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { startExchange } from "./support/exchange.js";
+import { startExchange } from "../support/exchange.js";
 
 const JSON_TYPE = { "Content-Type": "application/json" };
 

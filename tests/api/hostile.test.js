@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { request } from "node:http";
 import { after, before, beforeEach, test } from "node:test";
-import { startExchange } from "./support/exchange.js";
+import { startExchange } from "../support/exchange.js";
 
 const MIB = 1024 * 1024;
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { startExchange } from "./support/exchange.js";
+import { startExchange } from "../support/exchange.js";
 
 let exchange;
 before(async () => {

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { DuckDBInstance } from "@duckdb/node-api";
-import { startExchange } from "./support/exchange.js";
+import { startExchange } from "../support/exchange.js";
 
 /** The fields of an event, in their order. */
 const SCHEMA = ["event_id", "ts", "exchange_id", "thread_ref", "event_type", "actor_id", "payload"];

@@ -1,0 +1,74 @@
+// The configuration of workerd: https://github.com/cloudflare/workerd, workerd.capnp.
+
+import { fileURLToPath } from "node:url";
+
+/** The date of the runtime's behaviour that the exchange was built for; wrangler.toml has the same. */
+const COMPATIBILITY_DATE = "2026-11-17";
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const BUILD = here("../../build/");
+
+/** The exchange, on the address `server.address`, with its maintenance on the socket. */
+export function exchangeConfig({ vars, disk, address }, socket) {
+  const modules = [
+    ["main.js", "esModule", here("main.js")],
+    ["index.js", "esModule", `${BUILD}index.js`],
+    ["index_bg.wasm", "wasm", `${BUILD}index_bg.wasm`],
+  ];
+  return config({
+    modules,
+    vars,
+    disks: { MESS_DISK: disk },
+    sockets: [
+      ["http", address, `"worker"`],
+      ["maintenance", `unix:${socket}`, `(name = "worker", entrypoint = "Maintenance")`],
+    ],
+  });
+}
+
+/** The tools, on the socket; `target` is a second bucket. */
+export function toolsConfig({ vars, disk }, socket, target = { vars: {} }) {
+  const modules = [
+    ["index.js", "esModule", `${BUILD}tools/index.js`],
+    ["index_bg.wasm", "wasm", `${BUILD}tools/index_bg.wasm`],
+  ];
+  return config({
+    modules,
+    vars: { ...vars, ...target.vars },
+    disks: { MESS_DISK: disk, TO_MESS_DISK: target.disk },
+    sockets: [["tools", `unix:${socket}`, `"worker"`]],
+  });
+}
+
+/**
+ * What deliveries may reach is the runtime's to hold, after names were resolved; the store of S3
+ * may be in a private network, and is reached by a service of its own.
+ */
+function config({ modules, vars, disks, sockets }) {
+  const text = JSON.stringify;
+  const reach = vars.OUTBOUND_ALLOW_PRIVATE === "true" ? `"public", "private"` : `"public"`;
+  const network = (allow) =>
+    `network = (allow = [${allow}], tlsOptions = (trustBrowserCas = true))`;
+  const given = Object.entries(disks).filter(([, path]) => path);
+  // Names only: workerd takes the values from its environment.
+  const variables = Object.keys(vars).map(
+    (name) => `(name = ${text(name)}, fromEnvironment = ${text(name)})`,
+  );
+  const services = ["MESS_S3", "TO_MESS_S3"].map((name) => `(name = "${name}", service = "store")`);
+  services.push(...given.map(([name]) => `(name = "${name}", service = "${name}")`));
+  return `using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    (name = "worker", worker = (
+      compatibilityDate = "${COMPATIBILITY_DATE}",
+      modules = [${modules.map(([name, type, path]) => `(name = "${name}", ${type} = embed ${text(path)})`)}],
+      bindings = [${[...variables, ...services]}],
+    )),
+    (name = "internet", ${network(reach)}),
+    (name = "store", ${network(`"public", "private"`)}),
+    ${given.map(([name, path]) => `(name = "${name}", disk = (path = ${text(path)}, writable = true)),`).join("\n    ")}
+  ],
+  sockets = [${sockets.map(([name, address, service]) => `(name = "${name}", address = ${text(address)}, http = (), service = ${service})`)}],
+);
+`;
+}

@@ -1,0 +1,232 @@
+//! What an isolate remembers of the folders of a directory of which it is the only writer: the
+//! names in them and the tags of their files, kept up to date by its own writes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::rc::Rc;
+
+use super::Tag;
+
+/// Names that are remembered, in all folders; beyond that it begins anew.
+const NAMES: usize = 200_000;
+/// Folders that are listed at once.
+const LISTINGS: usize = 100;
+/// Changes while a folder is listed.
+const CHANGES: usize = 10_000;
+
+/// A folder: its names in ascending order, those of folders with a slash at the end, so that
+/// they sort as the keys below them do; and the tags of files where they are known.
+#[derive(Debug, Default)]
+pub struct Folder(RefCell<BTreeMap<String, Option<Tag>>>);
+
+impl Folder {
+    /// A folder with these names.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        Self(RefCell::new(
+            names.into_iter().map(|name| (name, None)).collect(),
+        ))
+    }
+
+    fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// The first entry from `bound` on.
+    pub fn next(&self, bound: Bound<&str>) -> Option<(String, Option<Tag>)> {
+        let names = self.0.borrow();
+        let (name, tag) = names.range::<str, _>((bound, Bound::Unbounded)).next()?;
+        Some((name.clone(), tag.clone()))
+    }
+}
+
+/// A change of a file that has come to its end.
+#[derive(Clone)]
+enum Change {
+    Put(Tag),
+    /// There is a folder of this name.
+    Folder,
+    Delete,
+    /// It is unknown what became of it.
+    Unclear,
+}
+
+/// The folders that are remembered.
+#[derive(Default)]
+pub struct Folders {
+    known: RefCell<HashMap<String, Rc<Folder>>>,
+    names: Cell<usize>,
+    /// Folders that are being listed, the latest last.
+    listings: RefCell<VecDeque<Listing>>,
+    last_listing: Cell<u64>,
+    changes: Cell<u64>,
+}
+
+/// A folder that is being listed, with what has changed in it since that began.
+struct Listing {
+    id: u64,
+    folder: String,
+    changes: Vec<(String, Change)>,
+}
+
+/// The folder that `key` lies in, with its slash, and its name there.
+fn split(key: &str) -> (&str, &str) {
+    match key.rfind('/') {
+        Some(at) => key.split_at(at.saturating_add(1)),
+        None => ("", key),
+    }
+}
+
+impl Folders {
+    /// A folder that is remembered.
+    pub fn find(&self, folder: &str) -> Option<Rc<Folder>> {
+        self.known.borrow().get(folder).cloned()
+    }
+
+    /// To be called before a folder is listed; what it gives belongs to [`Self::listed`].
+    pub fn begin_listing(&self, folder: &str) -> u64 {
+        let id = self.last_listing.get().wrapping_add(1);
+        self.last_listing.set(id);
+        let mut listings = self.listings.borrow_mut();
+        // One whose client hung up never comes to its end.
+        if listings.len() >= LISTINGS {
+            listings.pop_front();
+        }
+        listings.push_back(Listing {
+            id,
+            folder: folder.to_owned(),
+            changes: Vec::new(),
+        });
+        id
+    }
+
+    /// The folder as it was listed and as it was changed meanwhile.
+    pub fn listed(&self, id: u64, folder: Folder) -> Rc<Folder> {
+        let folder = Rc::new(folder);
+        let listing = {
+            let mut listings = self.listings.borrow_mut();
+            let at = listings.iter().position(|listing| listing.id == id);
+            at.and_then(|at| listings.remove(at))
+        };
+        let Some(listing) = listing else {
+            return folder;
+        };
+        let mut is_clear = true;
+        for (name, change) in listing.changes {
+            is_clear &= !matches!(change, Change::Unclear);
+            apply(&folder, &name, &change);
+        }
+        if is_clear {
+            self.remember(listing.folder, folder.clone());
+        }
+        folder
+    }
+
+    fn remember(&self, path: String, folder: Rc<Folder>) {
+        let names = folder.len();
+        if names > NAMES {
+            return;
+        }
+        self.forget(&path);
+        if self.names.get().saturating_add(names) > NAMES {
+            self.known.borrow_mut().clear();
+            self.names.set(0);
+        }
+        self.names.set(self.names.get().saturating_add(names));
+        self.known.borrow_mut().insert(path, folder);
+    }
+
+    fn forget(&self, path: &str) {
+        if let Some(folder) = self.known.borrow_mut().remove(path) {
+            self.names
+                .set(self.names.get().saturating_sub(folder.len()));
+        }
+    }
+
+    /// How many changes there were so far.
+    pub fn changes(&self) -> u64 {
+        self.changes.get()
+    }
+
+    /// The tag of a file was seen by who began to read it after so many changes.
+    pub fn saw(&self, key: &str, tag: &Tag, changes: u64) {
+        let (folder, name) = split(key);
+        if changes == self.changes.get()
+            && let Some(folder) = self.find(folder)
+            && let Some(known) = folder.0.borrow_mut().get_mut(name)
+        {
+            *known = Some(tag.clone());
+        }
+    }
+
+    /// A file was written.
+    pub fn put(&self, key: &str, tag: &Tag) {
+        self.change(key, &Change::Put(tag.clone()));
+    }
+
+    /// A file was deleted.
+    pub fn deleted(&self, key: &str) {
+        self.change(key, &Change::Delete);
+    }
+
+    /// It is unknown what became of a file.
+    pub fn unclear(&self, key: &str) {
+        self.change(key, &Change::Unclear);
+    }
+
+    fn change(&self, key: &str, change: &Change) {
+        self.changes.set(self.changes.get().wrapping_add(1));
+        let (folder, name) = split(key);
+        self.note(folder, name, change);
+        let above = match change {
+            Change::Put(_) => Change::Folder,
+            Change::Unclear => Change::Unclear,
+            Change::Folder | Change::Delete => return,
+        };
+        // The folder, and those that it lies in, may be new.
+        let mut below = folder;
+        while let Some(path) = below.strip_suffix('/') {
+            let (folder, _) = split(path);
+            self.note(
+                folder,
+                below.get(folder.len()..).unwrap_or_default(),
+                &above,
+            );
+            below = folder;
+        }
+    }
+
+    fn note(&self, folder: &str, name: &str, change: &Change) {
+        let mut listings = self.listings.borrow_mut();
+        listings.retain(|listing| listing.changes.len() < CHANGES);
+        for listing in listings.iter_mut() {
+            if listing.folder == folder {
+                listing.changes.push((name.to_owned(), change.clone()));
+            }
+        }
+        if matches!(change, Change::Unclear) {
+            self.forget(folder);
+        } else if let Some(known) = self.find(folder) {
+            let before = known.len();
+            apply(&known, name, change);
+            let names = self.names.get().saturating_add(known.len());
+            self.names.set(names.saturating_sub(before));
+        }
+    }
+}
+
+fn apply(folder: &Folder, name: &str, change: &Change) {
+    let mut names = folder.0.borrow_mut();
+    match change {
+        Change::Put(tag) => {
+            names.insert(name.to_owned(), Some(tag.clone()));
+        }
+        Change::Folder => {
+            names.insert(name.to_owned(), None);
+        }
+        Change::Delete => {
+            names.remove(name);
+        }
+        Change::Unclear => {}
+    }
+}

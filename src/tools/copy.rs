@@ -1,0 +1,119 @@
+//! Copying one bucket into another, a stretch at a time, and the digests that show it worked.
+//!
+//! A copy that was cut short is begun again: what is there already is not written again.
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::storage::sigv4::hex;
+use crate::storage::{Condition, List, Object, ObjectStore, Page, StoreError};
+
+/// Objects in a stretch.
+const STRETCH: usize = 200;
+/// Objects that are read or written at once.
+const PARALLEL: usize = 8;
+
+/// How far a walk through a bucket has come.
+#[derive(Debug, Serialize)]
+pub struct Walked {
+    /// Objects in this stretch.
+    objects: usize,
+    /// Where the next stretch begins; `None` at the end.
+    next: Option<String>,
+    /// Objects of it that were written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copied: Option<usize>,
+    /// Hash of all keys and bodies up to here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+}
+
+impl Walked {
+    fn over(page: &Page) -> Self {
+        let last = page.rows.last().map(|row| row.key.clone());
+        Self {
+            objects: page.rows.len(),
+            next: last.filter(|_| page.more),
+            copied: None,
+            digest: None,
+        }
+    }
+}
+
+async fn list(
+    store: &dyn ObjectStore,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page, StoreError> {
+    let query = List {
+        prefix: "",
+        after,
+        limit,
+        summaries: false,
+    };
+    store.list(query).await
+}
+
+/// Counts a stretch of objects.
+pub async fn count(store: &dyn ObjectStore, after: Option<&str>) -> Result<Walked, StoreError> {
+    Ok(Walked::over(&list(store, after, 1_000).await?))
+}
+
+/// Copies a stretch of `from` to `to`.
+pub async fn copy(
+    from: &dyn ObjectStore,
+    to: &dyn ObjectStore,
+    after: Option<&str>,
+) -> Result<Walked, StoreError> {
+    let page = list(from, after, STRETCH).await?;
+    let copied: Vec<bool> = stream::iter(&page.rows)
+        .map(async |row| {
+            let Some(Object { body, .. }) = from.get(&row.key).await? else {
+                return Ok(false);
+            };
+            let there = to.get(&row.key).await?;
+            if there.is_some_and(|object| object.body == body) {
+                return Ok(false);
+            }
+            // With an index entry's body as its summary, as the exchange puts it.
+            let text = String::from_utf8(body.clone()).ok();
+            let summary = text.filter(|_| row.key.starts_with("index/"));
+            to.put(&row.key, body, summary.as_deref(), Condition::Always)
+                .await?;
+            Ok(true)
+        })
+        .buffered(PARALLEL)
+        .try_collect()
+        .await?;
+    Ok(Walked {
+        copied: Some(copied.into_iter().filter(|copied| *copied).count()),
+        ..Walked::over(&page)
+    })
+}
+
+/// Hashes a stretch on top of the digest of all before it.
+pub async fn digest(
+    store: &dyn ObjectStore,
+    after: Option<&str>,
+    before: Option<&str>,
+) -> Result<Walked, StoreError> {
+    let page = list(store, after, STRETCH).await?;
+    let hashes: Vec<_> = stream::iter(&page.rows)
+        .map(async |row| {
+            let object = store.get(&row.key).await?;
+            Ok(object.map(|object| Sha256::digest(object.body)))
+        })
+        .buffered(PARALLEL)
+        .try_collect()
+        .await?;
+    let mut digest = Sha256::new_with_prefix(before.unwrap_or_default());
+    for (row, hash) in page.rows.iter().zip(hashes) {
+        digest.update(&row.key);
+        digest.update(hash.unwrap_or_default());
+    }
+    Ok(Walked {
+        digest: Some(hex(&digest.finalize())),
+        ..Walked::over(&page)
+    })
+}

@@ -1,0 +1,159 @@
+//! The tools Worker: the same crate built with the feature `tools`. It works on the bucket that
+//! its settings name, for `tools/mess.js`, for the start script and for the tests. It is never
+//! bound to a public socket.
+//!
+//! | path | does |
+//! | --- | --- |
+//! | `/check` | can the exchange run here: the settings, and a bucket that honours conditions |
+//! | `/conformance` | each clause of the storage contract with what it found |
+//! | `/conformance?broken` | the same on a bucket that ignores conditions: it must not pass |
+//! | `/audit?now={ms}` | the auditor's report |
+//! | `/count` | how many objects there are |
+//! | `/copy?after={key}` | copies a stretch to the bucket that settings with `TO_` before them name |
+//! | `/digest?of={from or to}&after={key}&digest={so far}` | hashes a stretch of either |
+//! | `/reindex?…` | one step of [`reindex`] |
+//! | `/offset?zone={name}&at={ms},{ms},…` | how far the zone is ahead of UTC at each moment, in ms |
+
+pub mod audit;
+mod below;
+mod copy;
+mod reindex;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+use worker::{Env, Request, Response};
+
+use crate::app::{App, SetupError, open};
+use crate::background::Background;
+use crate::config::Config;
+use crate::domain::time::Timestamp;
+use crate::storage::conformance::{CLAUSES, Clause};
+use crate::storage::disk;
+use crate::storage::{ObjectStore, StoreError};
+use audit::audit;
+use below::{Below, Unconditional};
+
+thread_local! {
+    /// What is known of a directory that is copied to.
+    static TARGET: Rc<disk::Memory> = Rc::default();
+}
+
+/// The clauses without which a claim would have several winners.
+const CONDITIONS: [&str; 2] = ["absent_puts_once", "matches_swaps"];
+
+/// Why a tool did not do its work; its text is for the one who ran it.
+#[derive(Debug, thiserror::Error)]
+enum ToolError {
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "the store ignores conditional writes ({0}), so that one request could be claimed by \
+         several: use one that honours If-Match and If-None-Match"
+    )]
+    Unconditional(String),
+    #[error("there is no such tool")]
+    NoSuchTool,
+}
+
+/// Answers a request to the tools Worker: 200 with JSON, or 400 with a sentence.
+///
+/// # Errors
+///
+/// The runtime refuses the response.
+pub async fn handle(
+    request: Request,
+    env: &Env,
+    background: Background,
+) -> worker::Result<Response> {
+    let url = request.url()?;
+    let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
+    match run(url.path(), &query, env, background).await {
+        Ok(value) => Response::from_json(&value),
+        Err(error) => {
+            Ok(Response::from_json(&json!({"error": error.to_string()}))?.with_status(400))
+        }
+    }
+}
+
+async fn run(
+    path: &str,
+    query: &HashMap<String, String>,
+    env: &Env,
+    background: Background,
+) -> Result<Value, ToolError> {
+    let app = App::from_env(env, background)?;
+    let given = |name: &str| query.get(name).map(String::as_str);
+    let store = app.store.as_ref();
+    let fresh = Below::new(store, format!("conformance/{}/", app.clock.new_id()));
+    Ok(match path {
+        "/check" => check(&fresh).await?,
+        "/conformance" if given("broken").is_some() => {
+            json!(run_clauses(&Unconditional(&fresh), CLAUSES.iter()).await)
+        }
+        "/conformance" => json!(run_clauses(&fresh, CLAUSES.iter()).await),
+        "/audit" => {
+            let now = given("now").and_then(|millis| millis.parse().ok());
+            let now = now.map_or_else(|| app.clock.now(), Timestamp::from_millis);
+            json!(audit(store, now).await?)
+        }
+        "/count" => json!(copy::count(store, given("after")).await?),
+        "/copy" => json!(copy::copy(store, target(env, &app)?.as_ref(), given("after")).await?),
+        "/digest" => {
+            let of = match given("of") {
+                Some("to") => target(env, &app)?,
+                _ => app.store.clone(),
+            };
+            json!(copy::digest(of.as_ref(), given("after"), given("digest")).await?)
+        }
+        "/reindex" => reindex::step(&app, query).await?,
+        "/offset" => {
+            let zone = given("zone").unwrap_or_default();
+            let offset = |at: &str| {
+                app.zones
+                    .offset(zone, Timestamp::from_millis(at.parse().ok()?))
+            };
+            let at = given("at").unwrap_or_default();
+            json!(at.split(',').map(offset).collect::<Vec<_>>())
+        }
+        _ => return Err(ToolError::NoSuchTool),
+    })
+}
+
+/// The bucket that the settings with `TO_` before them name.
+fn target(env: &Env, app: &App) -> Result<Rc<dyn ObjectStore>, SetupError> {
+    let variable = |name: &str| {
+        let text = env.var(&format!("TO_{name}")).ok();
+        text.map(|text| text.to_string())
+    };
+    let config = Config::read(variable, app.zones.as_ref())?;
+    TARGET.with(|memory| open(env, "TO_", &config.storage, memory, &app.clock))
+}
+
+/// Whether the exchange can run: whoever comes here has read its settings.
+async fn check(store: &dyn ObjectStore) -> Result<Value, ToolError> {
+    // A store that cannot be used at all says so in its own words.
+    store.get("a").await?;
+    let clauses = CLAUSES.iter().filter(|(name, _)| CONDITIONS.contains(name));
+    for outcome in run_clauses(store, clauses).await {
+        if let Some(problem) = outcome.get("problem").and_then(Value::as_str) {
+            return Err(ToolError::Unconditional(problem.to_owned()));
+        }
+    }
+    Ok(json!({"storage": store.kind()}))
+}
+
+async fn run_clauses(
+    store: &dyn ObjectStore,
+    clauses: impl Iterator<Item = &(&'static str, Clause)>,
+) -> Vec<Value> {
+    let mut outcomes = Vec::new();
+    for (name, clause) in clauses {
+        let problem = clause(store).await.err();
+        outcomes.push(json!({"clause": name, "problem": problem}));
+    }
+    outcomes
+}

@@ -1,0 +1,163 @@
+//! Rebuilding what can be derived: threads from the log, the log and the index from the threads.
+//!
+//! It mends what a disk lost (a power cut, a file deleted by mistake), as far as another part of
+//! the bucket still tells it; doing it twice does no harm. Step by step:
+//!
+//! 1. `step=exchanges`: which exchanges there are;
+//! 2. `step=discard&after={key}`: threads that cannot be read are removed, a stretch at a time;
+//! 3. `step=derive&exchange={id}`, first with `begin`: what is only in the log is taken over from
+//!    it, as from another server's bucket, until it says that it is `done`;
+//! 4. `step=settle&after={key}`: each thread has its log objects and its index entries;
+//! 5. `step=sweep&after={key}`: index entries that belong to no thread as it is are removed.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde_json::{Value, json};
+
+use super::ToolError;
+use crate::app::App;
+use crate::domain::ids::ExchangeId;
+use crate::domain::thread::{Thread, ThreadState};
+use crate::service::derive;
+use crate::service::settle::{Settlement, entries};
+use crate::storage::cas::load;
+use crate::storage::{List, Page, Row, StoreError, layout};
+
+/// Objects in a stretch.
+const STRETCH: usize = 200;
+/// Objects that are dealt with at once.
+const PARALLEL: usize = 6;
+
+/// Does one step.
+pub async fn step(app: &Rc<App>, query: &HashMap<String, String>) -> Result<Value, ToolError> {
+    let given = |name: &str| query.get(name).map(String::as_str);
+    let after = given("after");
+    Ok(match given("step") {
+        Some("exchanges") => json!(exchanges(app).await?),
+        Some("discard") => walk(app, "threads/", after, discard).await?,
+        Some("derive") => {
+            let exchange = ExchangeId::parse(given("exchange").unwrap_or_default(), "exchange")
+                .map_err(|_| ToolError::NoSuchTool)?;
+            if given("begin").is_some() {
+                app.store.delete(&layout::derived(&exchange)).await?;
+            }
+            json!({"done": derive::advance(app, &exchange).await?})
+        }
+        Some("settle") => walk(app, "threads/", after, settle).await?,
+        Some("sweep") => walk(app, "index/", after, sweep).await?,
+        _ => return Err(ToolError::NoSuchTool),
+    })
+}
+
+async fn list(
+    app: &App,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page, StoreError> {
+    let query = List {
+        prefix,
+        after,
+        limit,
+        summaries: false,
+    };
+    app.store.list(query).await
+}
+
+/// The exchanges that have executors; without them nobody could read the rest.
+async fn exchanges(app: &App) -> Result<Vec<ExchangeId>, StoreError> {
+    let mut found = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = list(app, "executors/", after.as_deref(), 1).await?;
+        let Some(row) = page.rows.first() else {
+            return Ok(found);
+        };
+        let exchange = exchange_of(&row.key);
+        // The character that follows the slash: past all keys of this exchange.
+        after = Some(match &exchange {
+            Some(exchange) => format!("executors/exchange={exchange}0"),
+            None => row.key.clone(),
+        });
+        found.extend(exchange);
+    }
+}
+
+fn exchange_of(key: &str) -> Option<ExchangeId> {
+    let name = key.split('/').nth(1)?.strip_prefix("exchange=")?;
+    ExchangeId::parse(name, "exchange").ok()
+}
+
+/// Does `work` on each object of a stretch; it says whether it changed anything.
+async fn walk(
+    app: &App,
+    prefix: &str,
+    after: Option<&str>,
+    work: impl AsyncFn(&App, &str) -> Result<bool, StoreError>,
+) -> Result<Value, StoreError> {
+    let page = list(app, prefix, after, STRETCH).await?;
+    let work = &work;
+    let changed: Vec<bool> = stream::iter(&page.rows)
+        .map(|Row { key, .. }| work(app, key))
+        .buffered(PARALLEL)
+        .try_collect()
+        .await?;
+    let next = page.rows.last().map(|row| &row.key).filter(|_| page.more);
+    Ok(json!({
+        "objects": page.rows.len(),
+        "changed": changed.into_iter().filter(|changed| *changed).count(),
+        "next": next,
+    }))
+}
+
+/// 2.
+async fn discard(app: &App, key: &str) -> Result<bool, StoreError> {
+    let object = app.store.get(key).await?;
+    let is_thread = |body: &[u8]| serde_json::from_slice::<Thread>(body).is_ok();
+    if object.is_some_and(|object| is_thread(&object.body)) {
+        return Ok(false);
+    }
+    app.store.delete(key).await?;
+    Ok(true)
+}
+
+/// 4. What the tick does for a batch whose writer died, for all of them.
+async fn settle(app: &App, key: &str) -> Result<bool, StoreError> {
+    let Some(exchange) = exchange_of(key) else {
+        return Ok(false);
+    };
+    let store = app.store.as_ref();
+    let Some(thread) = load::<Thread>(store, key).await? else {
+        return Ok(false);
+    };
+    let thread = thread.document;
+    let mut batches: Vec<_> = thread.events.iter().map(|event| event.batch_id).collect();
+    batches.dedup();
+    for batch in batches {
+        if let Some(settlement) = Settlement::of(&exchange, &thread, batch)?
+            && !settlement.repeat(store, &thread.state).await
+        {
+            return Err(StoreError::new("settle", key, &"a step failed"));
+        }
+    }
+    Ok(true)
+}
+
+/// 5.
+async fn sweep(app: &App, key: &str) -> Result<bool, StoreError> {
+    let (Some(exchange), Some((_, reference))) = (exchange_of(key), layout::index_position(key))
+    else {
+        return Ok(false);
+    };
+    let thread = layout::thread(&exchange, &reference);
+    let current = load::<ThreadState>(app.store.as_ref(), &thread).await?;
+    let is_current =
+        |state: &ThreadState| entries(&exchange, state).iter().any(|entry| entry == key);
+    if current.is_some_and(|current| is_current(&current.document)) {
+        return Ok(false);
+    }
+    app.store.delete(key).await?;
+    Ok(true)
+}

@@ -1,0 +1,210 @@
+// The exchange as it runs on a machine of one's own: the start script, workerd under it, and a
+// bucket in a directory or in an S3 server.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { globSync } from "node:fs";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import http from "node:http";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { BACKEND, Exchange } from "./exchange.js";
+import { startMiniflareS3 } from "./s3.js";
+
+const START = fileURLToPath(new URL("../../deploy/workerd/start.js", import.meta.url));
+const MESS = fileURLToPath(new URL("../../tools/mess.js", import.meta.url));
+
+/** See startExchange. */
+export async function start({ vars = {}, state }) {
+  const store = await (BACKEND === "s3" ? startMiniflareS3(state) : openDirectory(state));
+  try {
+    return await SelfHosted.start(store, vars);
+  } catch (error) {
+    await store.stop();
+    throw error;
+  }
+}
+
+/** The bucket in the folder `state`, or in one that is removed at the end. */
+export async function openDirectory(state) {
+  const folder = state ?? (await mkdtemp(join(tmpdir(), "mess-data-")));
+  const path = (key) => join(folder, key);
+  const store = {
+    folder,
+    env: { STORAGE_TYPE: "filesystem", STORAGE_PATH: folder },
+    /** Whether files were changed past the exchange, which it does not see before it starts again. */
+    isStale: false,
+    bucket: () => ({
+      get: async (key) => ({ text: () => readFile(path(key), "utf8") }),
+      async put(key, text) {
+        store.isStale = true;
+        await mkdir(dirname(path(key)), { recursive: true });
+        await writeFile(path(key), text);
+      },
+      async delete(key) {
+        store.isStale = true;
+        await rm(path(key), { force: true });
+      },
+    }),
+    objects: (prefix = "") => readFolder(folder, prefix),
+    stop: async () => state ?? (await rm(folder, { recursive: true })),
+  };
+  return store;
+}
+
+/** All files below a folder that an exchange writes, by key. */
+async function readFolder(folder, prefix) {
+  const objects = new Map();
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  for (const entry of entries) {
+    const path = join(entry.parentPath, entry.name);
+    const key = path.slice(folder.length + 1);
+    if (!entry.isFile() || entry.name.startsWith(".") || !key.startsWith(prefix)) continue;
+    try {
+      objects.set(key, await readFile(path, "utf8"));
+    } catch (error) {
+      // Deleted since it was listed.
+      if (error.code !== "ENOENT") throw error;
+    }
+  }
+  return new Map([...objects].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+export async function freePort() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Runs a command of `mess`; gives {code, stdout, stderr}. */
+export async function mess(args, env) {
+  const child = spawn(process.execPath, [MESS, ...args], { env: { ...process.env, ...env } });
+  return collect(child);
+}
+
+/** Waits for the end of a process, and what it wrote. */
+export async function collect(child) {
+  const output = { stdout: "", stderr: "" };
+  for (const name of Object.keys(output)) {
+    child[name].setEncoding("utf8").on("data", (text) => {
+      output[name] += text;
+    });
+  }
+  const code = await new Promise((resolve) => child.on("close", resolve));
+  return { code, ...output };
+}
+
+/** Starts the start script as a process of its own, with nothing in its environment but `env`. */
+export function spawnStart(env, options = {}) {
+  const { PATH, HOME } = process.env;
+  return spawn(process.execPath, [START], { env: { PATH, HOME, ...env }, ...options });
+}
+
+export class SelfHosted extends Exchange {
+  storage = BACKEND;
+
+  /** On a store of its own, or on one that others use too. */
+  static async start(store, vars = {}) {
+    const port = await freePort();
+    const exchange = new SelfHosted(`http://127.0.0.1:${port}`, []);
+    // Where the socket for maintenance is to be found.
+    const temporary = await mkdtemp(join(tmpdir(), "mess-test-"));
+    const env = { ...vars, ...store.env, PORT: String(port), TMPDIR: temporary };
+    Object.assign(exchange, { store, env, temporary, storage: store.env.STORAGE_TYPE });
+    try {
+      await exchange.begin();
+    } catch (error) {
+      await rm(temporary, { recursive: true });
+      throw error;
+    }
+    return exchange;
+  }
+
+  async begin() {
+    this.store.isStale = false;
+    // A group of its own, so that all of it can be killed at once.
+    this.child = spawnStart(this.env, { detached: true, stdio: ["ignore", "pipe", "inherit"] });
+    this.ended = new Promise((resolve) => this.child.on("close", resolve));
+    const lines = createInterface({ input: this.child.stdout });
+    const serving = new Promise((resolve, reject) => {
+      lines.on("line", (message) => {
+        this.logs.push({ level: "log", message });
+        if (message.includes('"serving"')) resolve();
+      });
+      const refused = () => new Error(this.logs.at(-1)?.message ?? "it ended");
+      this.child.on("close", () => reject(refused()));
+    });
+    await serving;
+  }
+
+  /** As a power cut of the processes: nothing is finished. */
+  async kill() {
+    process.kill(-this.child.pid, "SIGKILL");
+    await this.ended;
+  }
+
+  async end() {
+    this.child.kill("SIGTERM");
+    await this.ended;
+  }
+
+  async stop() {
+    await this.end();
+    await rm(this.temporary, { recursive: true });
+    await this.store.stop();
+  }
+
+  async restartIfStale() {
+    if (!this.store.isStale) return;
+    await this.end();
+    await this.begin();
+  }
+
+  bucket() {
+    return this.store.bucket();
+  }
+
+  objects(prefix) {
+    return this.store.objects(prefix);
+  }
+
+  async fetch(path, init) {
+    await this.restartIfStale();
+    return super.fetch(path, init);
+  }
+
+  /** Asks for the maintenance as if it were `at` (milliseconds). */
+  async tick(at = Date.now()) {
+    await this.restartIfStale();
+    const [socketPath] = globSync(join(this.temporary, "mess-*", "socket"));
+    const answer = await new Promise((resolve, reject) => {
+      const request = http.get({ socketPath, path: `/tick?now=${at}`, agent: false }, resolve);
+      request.on("error", reject);
+    });
+    answer.resume();
+    assert.equal(answer.statusCode, 200);
+  }
+
+  /** The auditor's report; of a directory, which has but one process, that on a copy. */
+  async audit(at) {
+    const copy = this.store.folder && (await mkdtemp(join(tmpdir(), "mess-copy-")));
+    const env = { ...this.store.env };
+    if (copy) {
+      await cp(this.store.folder, copy, { recursive: true });
+      env.STORAGE_PATH = copy;
+    }
+    try {
+      const at8601 = new Date(at).toISOString();
+      const { stdout, stderr } = await mess(["audit", "--json", "--at", at8601], env);
+      assert.equal(stderr, "");
+      return JSON.parse(stdout);
+    } finally {
+      if (copy) await rm(copy, { recursive: true });
+    }
+  }
+}
