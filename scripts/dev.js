@@ -1,8 +1,8 @@
-// Serves the exchange on http://localhost:3000 with wrangler dev and its local R2 bucket.
+// Serves the exchange on http://localhost:3000 with wrangler dev and its local R2 bucket, as it
+// runs on Cloudflare; rebuilt on every change of the source, faster and not optimised.
 //
 //   PORT         another port
 //   MESS_STATE   where the bucket lies (default .wrangler/state)
-//   --watch      rebuild on every change of the source, faster and not optimised
 //
 // wrangler dev does not run cron triggers by itself, so this asks for the maintenance tick once
 // a minute, as the cron does on Cloudflare.
@@ -13,14 +13,13 @@ const TICK_INTERVAL = 60_000;
 
 const port = process.env.PORT || "3000";
 const state = process.env.MESS_STATE || ".wrangler/state";
-const watch = process.argv.includes("--watch");
 
 const wrangler = spawn(
   "wrangler",
   ["dev", "--port", port, "--persist-to", state, "--show-interactive-dev-session=false"],
   {
     stdio: "inherit",
-    env: { ...process.env, ...(watch && { MESS_BUILD: "--dev" }), WRANGLER_SEND_METRICS: "false" },
+    env: { ...process.env, MESS_BUILD: "--dev", WRANGLER_SEND_METRICS: "false" },
   },
 );
 
