@@ -17,6 +17,8 @@ pub mod wire;
 pub mod conformance;
 #[cfg(test)]
 pub mod memory;
+#[cfg(test)]
+mod wire_tests;
 
 use async_trait::async_trait;
 use serde::Serialize;
