@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Everything that is checked without running the exchange: format, lints, docs, unused
-# dependencies, spelling, shell scripts.
+# dependencies, spelling, shell scripts, Dockerfile, Helm chart.
 set -euo pipefail
 # shellcheck source=scripts/env.sh
 source "$(dirname "$0")/env.sh"
+python=$(python_of check)/bin
 
 step() { echo "check: $*" >&2; }
 
@@ -15,6 +16,10 @@ cargo clippy --locked --all-targets --all-features -- -D warnings
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 step "spelling"
-"$CHECKERS/bin/typos"
+"$python/typos"
 step "shell scripts"
-"$CHECKERS/bin/shellcheck" -x scripts/*.sh .ci/run
+"$python/shellcheck" -x scripts/*.sh tests/deploy/*.sh .ci/run
+step "Dockerfile"
+"$python/hadolint" deploy/docker/Dockerfile
+step "Helm chart"
+"$python/python" tests/deploy/helm.py

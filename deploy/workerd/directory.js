@@ -3,6 +3,7 @@
 
 import { spawnSync } from "node:child_process";
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   openSync,
@@ -34,7 +35,9 @@ export function openDirectory(path, setting) {
     if (error instanceof Problem) throw error;
     throw unusable(`a directory that can be written (${error.code})`);
   }
-  const lock = openSync(join(path, ".lock"), "a");
+  closeSync(openSync(join(path, ".lock"), "a"));
+  // Not for writing: that would keep the file system from being made read-only.
+  const lock = openSync(join(path, ".lock"), "r");
   if (!takeLock(lock)) {
     throw new Problem(
       `another process uses the directory of the setting ${setting}: ${path}. A directory has one ` +

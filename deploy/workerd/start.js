@@ -19,7 +19,10 @@ async function start() {
   const options = {
     env: server.vars,
     inherit: [],
-    onError: (error) => log("error", "the runtime says", { error }),
+    onError: (error) => {
+      // Of each failure workerd writes a second line, with addresses in its own code.
+      if (!error.startsWith("stack: ")) log("error", "the runtime says", { error });
+    },
   };
   if (server.disk) options.inherit.push(openDirectory(server.disk, server.setting));
 
@@ -61,13 +64,12 @@ async function check(server, options) {
 /** Asks for the maintenance tick, again and again; one at a time. */
 async function keepUp(runtime, isOver) {
   while (!isOver()) {
-    await new Promise((resolve) => setTimeout(resolve, TICK_INTERVAL_MS).unref());
-    if (isOver()) return;
     try {
       await runtime.get("/tick");
     } catch (error) {
       if (!isOver()) log("warn", "the tick could not be asked for", { error: error.message });
     }
+    await new Promise((resolve) => setTimeout(resolve, TICK_INTERVAL_MS).unref());
   }
 }
 

@@ -18,7 +18,7 @@ pub mod conformance;
 #[cfg(test)]
 pub mod memory;
 #[cfg(test)]
-mod wire_tests;
+mod tests;
 
 use async_trait::async_trait;
 use serde::Serialize;

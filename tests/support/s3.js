@@ -1,5 +1,9 @@
 // S3 servers for tests, each with one empty bucket.
 
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createServer } from "node:net";
+import { join } from "node:path";
 import { Miniflare } from "miniflare";
 import { readObjects } from "./cloudflare.js";
 
@@ -15,6 +19,15 @@ export function settings(endpoint, bucket = BUCKET) {
     S3_ACCESS_KEY: KEYS.accessKeyId,
     S3_SECRET_KEY: KEYS.secretAccessKey,
   };
+}
+
+/** A port of this machine that nobody uses. */
+export async function freePort() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
 /** The S3 server of Miniflare, over R2 in the folder `state`, or in memory. */
@@ -45,4 +58,38 @@ export async function startMiniflareS3(state) {
     objects: async (prefix) => readObjects(await miniflare.getR2Bucket("BUCKET"), prefix),
     stop: () => miniflare.dispose(),
   };
+}
+
+/** moto's S3 server, which is another implementation; it does not look at signatures. */
+export async function startMoto() {
+  const port = await freePort();
+  const python = process.env.MESS_PYTHON;
+  assert.ok(python, "run this by `npm test`, or `npm test -- FILE`");
+  const child = spawn(join(python, "moto_server"), ["-H", "127.0.0.1", "-p", String(port)], {
+    stdio: "ignore",
+  });
+  const ended = new Promise((resolve) => child.on("close", resolve));
+  const url = `http://127.0.0.1:${port}`;
+  for (let turn = 0; turn < 200; turn += 1) {
+    const made = await fetch(`${url}/${BUCKET}`, { method: "PUT" }).catch(() => undefined);
+    if (made?.ok) {
+      return {
+        env: settings(url),
+        url,
+        stop: async () => {
+          child.kill();
+          await ended;
+        },
+      };
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  child.kill();
+  throw new Error("moto does not start");
+}
+
+/** The same store, reached at another address. */
+export function through(store, url) {
+  const { pathname } = new URL(store.env.S3_ENDPOINT);
+  return { ...store, env: { ...store.env, S3_ENDPOINT: new URL(pathname, url).href } };
 }

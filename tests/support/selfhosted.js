@@ -6,13 +6,12 @@ import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { BACKEND, Exchange } from "./exchange.js";
-import { startMiniflareS3 } from "./s3.js";
+import { freePort, startMiniflareS3 } from "./s3.js";
 
 const START = fileURLToPath(new URL("../../deploy/workerd/start.js", import.meta.url));
 const MESS = fileURLToPath(new URL("../../tools/mess.js", import.meta.url));
@@ -71,14 +70,6 @@ async function readFolder(folder, prefix) {
     }
   }
   return new Map([...objects].sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-export async function freePort() {
-  const server = createServer();
-  await new Promise((resolve) => server.listen(0, resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** Runs a command of `mess`; gives {code, stdout, stderr}. */

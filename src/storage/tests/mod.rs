@@ -1,16 +1,18 @@
 //! The backends behind a wire, over services in memory that answer as workerd's disk service and
 //! as S3 do, late and with faults.
 
+mod disk_tests;
+mod s3_tests;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::executor::block_on;
-use futures::future::join_all;
 use percent_encoding::percent_decode_str;
-use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
@@ -20,7 +22,7 @@ use super::memory::give_way;
 use super::s3::{S3, Settings};
 use super::sigv4::{Credentials, hex};
 use super::wire::{Incoming, Outgoing, Wire};
-use super::{Condition, List, ObjectStore, Put, Tag};
+use super::{Condition, ObjectStore, Put};
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
 
@@ -255,9 +257,10 @@ fn page_of(
     );
     for (key, body) in found.into_iter().take(limit) {
         let etag = etag(body).replace('"', "&quot;");
-        xml.push_str(&format!(
+        let _ = write!(
+            xml,
             "<Contents><Key>{key}</Key><ETag>{etag}</ETag></Contents>"
-        ));
+        );
     }
     xml.push_str("</ListBucketResult>");
     Incoming {
@@ -298,253 +301,6 @@ fn both_keep_the_contract() {
                 assert_eq!(block_on(clause(store)), Ok(()), "{} {name}", store.kind());
             }
             assert!(service.objects.borrow().is_empty(), "something is left");
-        }
-    }
-}
-
-#[test]
-fn s3_is_asked_again_until_it_answers() {
-    let faults = [429, 500, 502, 503, 504, 409].map(Fate::Refused);
-    let service = Service::with_fates(&[&faults[..], &[Fate::Lost]].concat());
-    let stored = block_on(put(&s3(&service), Condition::Always)).unwrap();
-    assert!(matches!(stored, Put::Stored(_)));
-    assert_eq!(service.requests.borrow().len(), 8);
-
-    let service = Service::with_fates(&vec![Fate::Refused(503); 100]);
-    let error = block_on(put(&s3(&service), Condition::Always)).unwrap_err();
-    assert!(
-        error.starts_with("the store answered 503 (8 tries in"),
-        "{error}"
-    );
-    assert!(!error.contains("hush"));
-}
-
-#[test]
-fn a_condition_that_our_own_lost_try_may_have_broken_is_unclear() {
-    for (fate, is_clear) in [
-        (Fate::Hidden(500), false),
-        (Fate::Hidden(503), false),
-        (Fate::Unheard, false),
-        (Fate::Refused(409), true),
-        (Fate::Refused(429), true),
-    ] {
-        let service = Service::with_fates(std::slice::from_ref(&fate));
-        let store = s3(&service);
-        if is_clear {
-            service
-                .objects
-                .borrow_mut()
-                .insert("a/b".to_owned(), b"old".to_vec());
-        }
-        let outcome = block_on(put(&store, Condition::Absent));
-        assert_eq!(
-            outcome == Ok(Put::ConditionFailed),
-            is_clear,
-            "{fate:?}: {outcome:?}"
-        );
-        assert_eq!(outcome.is_err(), !is_clear, "{fate:?}");
-        let text = service.objects.borrow()["a/b"].clone();
-        assert_eq!(text == b"new", !is_clear);
-    }
-}
-
-#[test]
-fn a_bucket_that_is_not_there_is_no_empty_bucket() {
-    struct NoBucket;
-    #[async_trait(?Send)]
-    impl Wire for NoBucket {
-        async fn send(&self, _: &Outgoing) -> Result<Incoming, String> {
-            Ok(error(404, "NoSuchBucket"))
-        }
-    }
-    let settings = Settings {
-        bucket: Url::parse("http://store/bucket/").unwrap(),
-        credentials: Credentials {
-            access_key: String::new(),
-            secret_key: String::new(),
-            region: String::new(),
-        },
-    };
-    let store = S3::new(Rc::new(NoBucket), Rc::new(StillClock::default()), settings);
-    let tag = Tag("x".to_owned());
-    let said = block_on(store.get("a/b")).unwrap_err().reason;
-    assert_eq!(said, "the store answered 404: NoSuchBucket");
-    assert!(block_on(store.delete("a/b")).is_err());
-    assert!(block_on(put(&store, Condition::Matches(&tag))).is_err());
-    let everything = List {
-        prefix: "",
-        after: None,
-        limit: 10,
-        summaries: false,
-    };
-    assert!(block_on(store.list(everything)).is_err());
-}
-
-#[test]
-fn a_folder_is_never_deleted() {
-    let service: Rc<Service> = Rc::default();
-    let store = disk(&service, &Rc::default());
-    block_on(put(&store, Condition::Always)).unwrap();
-    assert!(block_on(store.delete("a")).is_err());
-    assert!(block_on(store.get("a")).unwrap().is_none(), "nor read");
-    assert_eq!(service.objects.borrow().len(), 1);
-}
-
-#[test]
-fn an_empty_file_is_none() {
-    let service: Rc<Service> = Rc::default();
-    let store = disk(&service, &Rc::default());
-    service
-        .objects
-        .borrow_mut()
-        .insert("a/b".to_owned(), Vec::new());
-    assert!(block_on(store.get("a/b")).unwrap().is_none());
-    let created = block_on(put(&store, Condition::Absent)).unwrap();
-    assert!(matches!(created, Put::Stored(_)));
-}
-
-#[test]
-fn a_folder_is_listed_once() {
-    let service: Rc<Service> = Rc::default();
-    let memory: Rc<disk::Memory> = Rc::default();
-    for name in ["a/1", "a/b/2", "a/b/3", "a/c/4", "z/5"] {
-        service
-            .objects
-            .borrow_mut()
-            .insert(name.to_owned(), b"x".to_vec());
-    }
-    let keys = |prefix: &str, after: Option<&str>, limit| {
-        let query = List {
-            prefix,
-            after,
-            limit,
-            summaries: false,
-        };
-        let page = block_on(disk(&service, &memory).list(query)).unwrap();
-        let keys: Vec<_> = page.rows.into_iter().map(|row| row.key).collect();
-        (keys.join(" "), page.more)
-    };
-    assert_eq!(keys("a/", None, 2), ("a/1 a/b/2".to_owned(), true));
-    assert_eq!(
-        service.requests.borrow().len(),
-        2,
-        "a/ and a/b/ but not a/c/"
-    );
-    assert_eq!(
-        keys("a/", Some("a/b/2"), 9),
-        ("a/b/3 a/c/4".to_owned(), false)
-    );
-    assert_eq!(service.requests.borrow().len(), 3);
-    assert_eq!(
-        keys("a/", None, 9),
-        ("a/1 a/b/2 a/b/3 a/c/4".to_owned(), false)
-    );
-    assert_eq!(keys("a/b/3", None, 9), ("a/b/3".to_owned(), false));
-    assert_eq!(service.requests.borrow().len(), 3);
-}
-
-/// What one task of the test below does to a key.
-#[derive(Clone, Debug)]
-enum Deed {
-    Put(usize, u8),
-    Create(usize, u8),
-    Delete(usize),
-    Get(usize),
-    List(usize),
-}
-
-const KEYS: [&str; 6] = ["a/x", "a/y", "a/d/x", "a/d/e/x", "b/x", "b-x"];
-const PREFIXES: [&str; 5] = ["", "a/", "a/d/", "b", "a/x"];
-
-fn deed() -> impl Strategy<Value = Deed> {
-    prop_oneof![
-        (0..KEYS.len(), any::<u8>()).prop_map(|(key, body)| Deed::Put(key, body)),
-        (0..KEYS.len(), any::<u8>()).prop_map(|(key, body)| Deed::Create(key, body)),
-        (0..KEYS.len()).prop_map(Deed::Delete),
-        (0..KEYS.len()).prop_map(Deed::Get),
-        (0..PREFIXES.len()).prop_map(Deed::List),
-    ]
-}
-
-fn fate() -> impl Strategy<Value = Option<Fate>> {
-    prop_oneof![
-        8 => Just(None),
-        1 => Just(Some(Fate::Refused(500))),
-        1 => Just(Some(Fate::Unheard)),
-    ]
-}
-
-async fn list_all(store: &Disk, prefix: &str) -> Vec<(String, Option<Tag>)> {
-    let query = List {
-        prefix,
-        after: None,
-        limit: 1_000,
-        summaries: false,
-    };
-    let rows = store
-        .list(query)
-        .await
-        .map(|page| page.rows)
-        .unwrap_or_default();
-    rows.into_iter().map(|row| (row.key, row.tag)).collect()
-}
-
-proptest! {
-    /// Whatever goes on at once, and whatever of it fails: what is remembered of the folders in
-    /// the end is what is there, and every tag that is listed is that of the content.
-    #[test]
-    fn what_is_remembered_is_what_is_there(
-        rounds in prop::collection::vec(prop::collection::vec(deed(), 1..6), 1..6),
-        turns in prop::collection::vec(0..6_u8, 60),
-        fates in prop::collection::vec(fate(), 40),
-    ) {
-        let service: Rc<Service> = Rc::default();
-        service.turns.borrow_mut().extend(turns);
-        let memory: Rc<disk::Memory> = Rc::default();
-        let mut fates = fates.into_iter();
-        for round in rounds {
-            // Requests of one round are under way at once.
-            for _ in 0..round.len() {
-                if let Some(Some(fate)) = fates.next() {
-                    service.fates.borrow_mut().push_back(fate);
-                }
-            }
-            let tasks = round.into_iter().map(|deed| {
-                let store = disk(&service, &memory);
-                async move {
-                    let body = |byte: u8| vec![byte; 3];
-                    match deed {
-                        Deed::Put(key, byte) => {
-                            let _ = store.put(KEYS[key], body(byte), None, Condition::Always).await;
-                        }
-                        Deed::Create(key, byte) => {
-                            let _ = store.put(KEYS[key], body(byte), None, Condition::Absent).await;
-                        }
-                        Deed::Delete(key) => {
-                            let _ = store.delete(KEYS[key]).await;
-                        }
-                        Deed::Get(key) => {
-                            let _ = store.get(KEYS[key]).await;
-                        }
-                        Deed::List(prefix) => {
-                            list_all(&store, PREFIXES[prefix]).await;
-                        }
-                    }
-                }
-            });
-            block_on(join_all(tasks));
-            service.fates.borrow_mut().clear();
-            let store = disk(&service, &memory);
-            for prefix in PREFIXES {
-                let listed = block_on(list_all(&store, prefix));
-                let objects = service.objects.borrow();
-                let there: Vec<_> = objects.keys().filter(|key| key.starts_with(prefix)).collect();
-                prop_assert_eq!(listed.iter().map(|(key, _)| key).collect::<Vec<_>>(), there);
-                for (key, tag) in listed {
-                    let hash = hex(&Sha256::digest(&objects[&key])[..16]);
-                    prop_assert!(tag.is_none_or(|tag| tag.0 == hash), "{}", key);
-                }
-            }
         }
     }
 }

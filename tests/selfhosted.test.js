@@ -1,0 +1,204 @@
+// The start script: what it refuses, the lock on a directory, how it ends, and a disk that does
+// not take what it should.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { existsSync, globSync } from "node:fs";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import http from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { freePort, settings, startMiniflareS3 } from "./support/s3.js";
+import { collect, openDirectory, SelfHosted, spawnStart } from "./support/selfhosted.js";
+
+let folder;
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "mess-selfhosted-"));
+});
+after(() => rm(folder, { recursive: true }));
+
+/** What the start script says when it refuses to start with these settings. */
+async function refusal(env) {
+  const child = spawnStart({ PORT: String(await freePort()), STORAGE_PATH: `${folder}/a`, ...env });
+  const late = setTimeout(() => child.kill(), 20_000);
+  const { code, stdout, stderr } = await collect(child);
+  clearTimeout(late);
+  assert.equal(code, 1, stdout + stderr);
+  assert.equal(stderr, "");
+  const lines = stdout.trim().split("\n");
+  const { level, message } = JSON.parse(lines.at(-1));
+  assert.equal(level, "error");
+  for (const name of ["S3_SECRET_KEY", "SECRETS_KEY", "REGISTRATION_TOKEN"]) {
+    if (env[name]) assert.ok(!stdout.includes(env[name]), "a secret is shown");
+  }
+  return message;
+}
+
+test("each wrong setting is refused with a sentence that names it", async (t) => {
+  const store = await startMiniflareS3();
+  const s3 = store.env;
+  const file = join(folder, "file");
+  await writeFile(file, "");
+  for (const [env, expected] of [
+    [{ PORT: "http" }, /^the setting PORT must be a number from 1 to 65535$/],
+    [{ PORT: "65536" }, /^the setting PORT must be/],
+    [{ PORT: "0" }, /^the setting PORT must be/],
+    [{ HOST: "example.com" }, /^the setting HOST must be an IP address/],
+    [{ STORAGE_TYPE: "ftp" }, /^the setting STORAGE_TYPE must be filesystem, s3 or r2$/],
+    [{ STORAGE_TYPE: "r2" }, /^the setting STORAGE_TYPE must be filesystem or s3 here/],
+    [{ STORAGE_PATH: file }, /^the setting STORAGE_PATH must be a directory that can be written/],
+    [{ STORAGE_PATH: `${file}/below` }, /^the setting STORAGE_PATH must be a directory/],
+    [{ DEFAULT_EXCHANGE: "not an id" }, /^the setting DEFAULT_EXCHANGE must be/],
+    [{ PUBLIC_URL: "mess.example" }, /^the setting PUBLIC_URL must be an http or https URL/],
+    [{ DEFAULT_TIMEZONE: "Mars/Olympus" }, /^the setting DEFAULT_TIMEZONE must be an IANA/],
+    [{ OUTBOUND_ALLOW_PRIVATE: "yes" }, /^the setting OUTBOUND_ALLOW_PRIVATE must be true or/],
+    [{ SECRETS_KEY: "much too short" }, /^the setting SECRETS_KEY must be/],
+    [{ ...s3, S3_BUCKET: "" }, /^the setting S3_BUCKET must be set with STORAGE_TYPE=s3$/],
+    [{ ...s3, S3_BUCKET: "a/b" }, /^the setting S3_BUCKET must be 3 to 63 letters/],
+    [{ ...s3, S3_ACCESS_KEY: "" }, /^the setting S3_ACCESS_KEY must be set/],
+    [{ ...s3, S3_SECRET_KEY: "" }, /^the setting S3_SECRET_KEY must be set/],
+    [{ ...s3, S3_ENDPOINT: "minio:9000" }, /^the setting S3_ENDPOINT must be an http or https/],
+    [{ ...s3, S3_REGION: "here and there" }, /^the setting S3_REGION must be a region/],
+    [{ ...s3, S3_SECRET_KEY: "another one" }, /the store answered 403: SignatureDoesNotMatch/],
+    [{ ...s3, S3_BUCKET: "nowhere" }, /the store answered 404: NoSuchBucket/],
+    [settings(`http://127.0.0.1:${await freePort()}`), /^get conformance\/.*tries in/],
+  ]) {
+    await t.test(String(expected), async () => assert.match(await refusal(env), expected));
+  }
+  await store.stop();
+});
+
+test("an empty setting counts as not set", async () => {
+  const exchange = await SelfHosted.start(await openDirectory(), {
+    DEFAULT_EXCHANGE: "",
+    OUTBOUND_ALLOW_PRIVATE: "",
+    S3_BUCKET: "",
+  });
+  assert.equal((await (await exchange.fetch("/health")).json()).exchange_id, "home");
+  await exchange.stop();
+});
+
+test("a directory has one process, also when the start script of the first is dead", async () => {
+  const exchange = await SelfHosted.start(await openDirectory());
+  const phone = await exchange.register("phone");
+  const env = { STORAGE_PATH: exchange.store.folder };
+  assert.match(await refusal(env), /^another process uses the directory of the setting STORAGE_/);
+  exchange.child.kill("SIGKILL");
+  await new Promise((resolve) => exchange.child.on("exit", resolve));
+  assert.match(await refusal(env), /^another process uses/, "workerd still runs");
+  assert.equal((await phone.get("requests")).status, 200);
+  await exchange.kill();
+  await exchange.begin();
+  assert.equal((await phone.get("requests")).status, 200, "the lock is gone with its holder");
+  await exchange.stop();
+});
+
+test("a port that is taken is named", async () => {
+  const exchange = await SelfHosted.start(await openDirectory());
+  const { port } = new URL(exchange.url);
+  assert.match(await refusal({ PORT: port }), new RegExp(`does not start on port ${port}`));
+  await exchange.stop();
+});
+
+test("SIGTERM lets requests in flight come to their end", async () => {
+  const exchange = await SelfHosted.start(await openDirectory());
+  const { key } = await exchange.register("phone");
+  const body = JSON.stringify({ intent: "Check front door" });
+  const request = http.request(new URL("/api/v1/exchanges/home/requests", exchange.url), {
+    method: "POST",
+    headers: {
+      Authorization: `Bearer ${key}`,
+      "Content-Type": "application/json",
+      "Content-Length": body.length,
+    },
+  });
+  const answered = new Promise((resolve, reject) => {
+    request.on("response", resolve);
+    request.on("error", reject);
+  });
+  request.write(body.slice(0, 10));
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  exchange.child.kill("SIGTERM");
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  request.end(body.slice(10));
+  const answer = await answered;
+  assert.equal(answer.statusCode, 201);
+  answer.resume();
+  assert.equal(await exchange.ended, 0);
+  await exchange.begin();
+  assert.equal((await exchange.client(key).list()).length, 1);
+  await exchange.stop();
+});
+
+test("what a killed process left is cleared, and nothing else", async () => {
+  const store = await openDirectory();
+  await mkdir(join(store.folder, "index/exchange=home/all/empty/folder"), { recursive: true });
+  await writeFile(join(store.folder, ".events.tmp"), "half");
+  await writeFile(join(store.folder, ".mine"), "kept");
+  const exchange = await SelfHosted.start(store);
+  assert.ok(!existsSync(join(store.folder, "index")));
+  assert.ok(!existsSync(join(store.folder, ".events.tmp")));
+  assert.ok(existsSync(join(store.folder, ".mine")));
+  assert.deepEqual(globSync(join(store.folder, "*")), [], "nor does the start leave anything");
+  await exchange.stop();
+});
+
+test("the tick runs by itself, at once after a start", async () => {
+  const exchange = await SelfHosted.start(await openDirectory());
+  const owed = { id: crypto.randomUUID(), opened_at: "2026-01-01T00:00:00.000Z" };
+  const body = { ...owed, kind: "thread", exchange_id: "home", ref: "2026-01-01-ABCD" };
+  await exchange.bucket().put(`due/1767225600000-${owed.id}.json`, JSON.stringify(body));
+  await exchange.restartIfStale();
+  await exchange.rest();
+  await exchange.stop();
+});
+
+const isRoot = process.getuid() === 0;
+
+test("a full disk and a read-only one: 503, a clear line, nothing lost", {
+  skip: isRoot ? false : "mounting a small file system takes root",
+}, async () => {
+  const place = join(folder, "small");
+  await mkdir(place);
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=700k", "none", place]);
+  try {
+    const exchange = await SelfHosted.start(await openDirectory(place));
+    const agent = await exchange.register("agent");
+    const acknowledged = [];
+    let last;
+    while (last?.status !== 503 && acknowledged.length < 100) {
+      last = await agent.post("requests", { intent: "x".repeat(9_000) });
+      if (last.status === 201) acknowledged.push(last.body.ref);
+    }
+    assert.equal(last.status, 503, last.text);
+    assert.equal(last.body.code, "unavailable");
+    assert.ok(acknowledged.length > 3);
+    const said = (text) => exchange.logs.some(({ message }) => message.includes(text));
+    assert.ok(said("No space left on device"));
+    for (const ref of acknowledged) {
+      assert.equal((await agent.get(`requests/${ref}`)).status, 200, "what is there can be read");
+    }
+
+    execFileSync("mount", ["-o", "remount,ro", place]);
+    assert.equal((await agent.post("requests", { intent: "x" })).status, 503);
+    assert.ok(said("Read-only file system"));
+    assert.equal((await agent.get(`requests/${acknowledged[0]}`)).status, 200);
+
+    execFileSync("mount", ["-o", "remount,rw,size=20m", place]);
+    acknowledged.push(await agent.ask("There is room again"));
+    for (const hours of [1, 2, 3, 26]) await exchange.tick(Date.now() + hours * 3_600_000);
+    for (const ref of acknowledged) {
+      assert.equal((await agent.get(`requests/${ref}`)).status, 200);
+    }
+    const listed = await agent.list();
+    assert.deepEqual(
+      acknowledged.filter((ref) => !listed.includes(ref)),
+      [],
+    );
+    await exchange.assertSound(Date.now() + 26 * 3_600_000);
+    await exchange.stop();
+  } finally {
+    execFileSync("umount", ["--lazy", place]);
+  }
+});
