@@ -9,7 +9,8 @@
 //! | 429, 5xx, no answer | once more, since it may not have been done |
 //!
 //! A conditional put whose first try may have been done, and whose next finds the condition
-//! broken, may have broken it itself: its outcome is unknown, and the caller reads.
+//! broken, may have broken it itself: if what is stored is what was put, it was, and else its
+//! outcome is unknown.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -210,7 +211,7 @@ impl ObjectStore for S3 {
         let request = Outgoing {
             method: "PUT",
             headers,
-            body: Some(body),
+            body: Some(body.clone()),
             ..Outgoing::default()
         };
         let Answered { answer, repeated } = self
@@ -219,10 +220,13 @@ impl ObjectStore for S3 {
             .map_err(|reason| failed(&reason))?;
         let is_match = matches!(condition, Condition::Matches(_));
         if answer.status == 412 || (is_match && is_absent(&answer)) {
-            if repeated {
-                return Err(failed("it may have been done by a try without an answer"));
+            if !repeated {
+                return Ok(Put::ConditionFailed);
             }
-            return Ok(Put::ConditionFailed);
+            return match self.get(key).await? {
+                Some(object) if object.body == body => Ok(Put::Stored(object.tag)),
+                _ => Err(failed("a try without an answer may have been done")),
+            };
         }
         if !(200..300).contains(&answer.status) {
             return Err(failed(&describe(&answer)));

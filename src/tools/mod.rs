@@ -48,6 +48,8 @@ const CONDITIONS: [&str; 2] = ["absent_puts_once", "matches_swaps"];
 enum ToolError {
     #[error(transparent)]
     Setup(#[from] SetupError),
+    #[error("where to copy to, with TO_ before each name: {0}")]
+    Target(SetupError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
@@ -124,13 +126,18 @@ async fn run(
 }
 
 /// The bucket that the settings with `TO_` before them name.
-fn target(env: &Env, app: &App) -> Result<Rc<dyn ObjectStore>, SetupError> {
+fn target(env: &Env, app: &App) -> Result<Rc<dyn ObjectStore>, ToolError> {
     let variable = |name: &str| {
         let text = env.var(&format!("TO_{name}")).ok();
         text.map(|text| text.to_string())
     };
-    let config = Config::read(variable, app.zones.as_ref())?;
-    TARGET.with(|memory| open(env, "TO_", &config.storage, memory, &app.clock))
+    let open = |config: Config| {
+        TARGET.with(|memory| open(env, "TO_", &config.storage, memory, &app.clock))
+    };
+    Config::read(variable, app.zones.as_ref())
+        .map_err(SetupError::from)
+        .and_then(open)
+        .map_err(ToolError::Target)
 }
 
 /// Whether the exchange can run: whoever comes here has read its settings.

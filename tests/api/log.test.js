@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
-import { DuckDBInstance } from "@duckdb/node-api";
+import { openDuckDB } from "../support/duckdb.js";
 import { startExchange } from "../support/exchange.js";
 
 /** The fields of an event, in their order. */
@@ -52,13 +52,11 @@ async function exportLog() {
 }
 
 async function query(sql) {
-  const instance = await DuckDBInstance.create(":memory:");
-  const connection = await instance.connect();
+  const ask = await openDuckDB();
   try {
-    return (await connection.runAndReadAll(sql)).getRowObjectsJson();
+    return await ask(sql);
   } finally {
-    connection.closeSync();
-    instance.closeSync();
+    ask.close();
   }
 }
 

@@ -30,31 +30,40 @@ fn s3_is_asked_again_until_it_answers() {
 }
 
 #[test]
-fn a_condition_that_our_own_lost_try_may_have_broken_is_unclear() {
-    for (fate, is_clear) in [
-        (Fate::Hidden(500), false),
-        (Fate::Hidden(503), false),
-        (Fate::Unheard, false),
-        (Fate::Refused(409), true),
-        (Fate::Refused(429), true),
-    ] {
-        let service = Service::with_fates(std::slice::from_ref(&fate));
-        let store = s3(&service);
-        if is_clear {
-            service
-                .objects
-                .borrow_mut()
-                .insert("a/b".to_owned(), b"old".to_vec());
+fn a_condition_that_our_own_try_may_have_broken() {
+    let put_after = |fate: &Fate, there: Option<&str>| {
+        let service = Service::with_fates(std::slice::from_ref(fate));
+        if let Some(there) = there {
+            let mut objects = service.objects.borrow_mut();
+            objects.insert("a/b".to_owned(), there.as_bytes().to_vec());
         }
-        let outcome = block_on(put(&store, Condition::Absent));
-        assert_eq!(
-            outcome == Ok(Put::ConditionFailed),
-            is_clear,
+        let outcome = block_on(put(&s3(&service), Condition::Absent));
+        let stored = service.objects.borrow()["a/b"].clone();
+        (outcome, String::from_utf8(stored).unwrap())
+    };
+    for fate in [Fate::Hidden(500), Fate::Hidden(503), Fate::Unheard] {
+        let (outcome, stored) = put_after(&fate, None);
+        assert!(
+            matches!(outcome, Ok(Put::Stored(_))),
             "{fate:?}: {outcome:?}"
         );
-        assert_eq!(outcome.is_err(), !is_clear, "{fate:?}");
-        let text = service.objects.borrow()["a/b"].clone();
-        assert_eq!(text == b"new", !is_clear);
+        assert_eq!(stored, "new");
+    }
+    // It cannot be told from one that was done and then overwritten.
+    for fate in [Fate::Refused(500), Fate::Lost] {
+        let (outcome, stored) = put_after(&fate, Some("another's"));
+        let said = outcome.unwrap_err();
+        assert_eq!(
+            said, "a try without an answer may have been done",
+            "{fate:?}"
+        );
+        assert_eq!(stored, "another's");
+    }
+    // These were certainly not done.
+    for fate in [Fate::Refused(409), Fate::Refused(429)] {
+        let (outcome, stored) = put_after(&fate, Some("another's"));
+        assert_eq!(outcome, Ok(Put::ConditionFailed), "{fate:?}");
+        assert_eq!(stored, "another's");
     }
 }
 
