@@ -18,6 +18,13 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
+/** An exchange that is stopped at the end of the test. */
+async function begin(t, store, vars) {
+  const exchange = await SelfHosted.start(store, vars);
+  t.after(() => exchange.stop());
+  return exchange;
+}
+
 /** What the start script says when it refuses to start with these settings. */
 async function refusal(env) {
   const child = spawnStart({ PORT: String(await freePort()), STORAGE_PATH: `${folder}/a`, ...env });
@@ -69,18 +76,17 @@ test("each wrong setting is refused with a sentence that names it", async (t) =>
   await store.stop();
 });
 
-test("an empty setting counts as not set", async () => {
-  const exchange = await SelfHosted.start(await openDirectory(), {
+test("an empty setting counts as not set", async (t) => {
+  const exchange = await begin(t, await openDirectory(), {
     DEFAULT_EXCHANGE: "",
     OUTBOUND_ALLOW_PRIVATE: "",
     S3_BUCKET: "",
   });
   assert.equal((await (await exchange.fetch("/health")).json()).exchange_id, "home");
-  await exchange.stop();
 });
 
-test("a directory has one process, also when the start script of the first is dead", async () => {
-  const exchange = await SelfHosted.start(await openDirectory());
+test("a directory has one process, also when the start script of the first is dead", async (t) => {
+  const exchange = await begin(t, await openDirectory());
   const phone = await exchange.register("phone");
   const env = { STORAGE_PATH: exchange.store.folder };
   assert.match(await refusal(env), /^another process uses the directory of the setting STORAGE_/);
@@ -91,18 +97,35 @@ test("a directory has one process, also when the start script of the first is de
   await exchange.kill();
   await exchange.begin();
   assert.equal((await phone.get("requests")).status, 200, "the lock is gone with its holder");
-  await exchange.stop();
 });
 
-test("a port that is taken is named", async () => {
-  const exchange = await SelfHosted.start(await openDirectory());
+test("SIGTERM ends it at any moment of its start, and leaves nothing running", async () => {
+  for (const delay of [0, 30, 60, 90, 120, 150, 180, 210, 250, 300]) {
+    const store = await openDirectory();
+    const child = spawnStart({ ...store.env, PORT: String(await freePort()) });
+    await new Promise((resolve) => setTimeout(resolve, delay));
+    child.kill("SIGTERM");
+    const { code, signal, stdout } = await collect(child);
+    // Before Node has run a line of the script, the signal ends it.
+    assert.ok(code === 0 || signal === "SIGTERM", stdout);
+    assert.ok(!stdout.includes('"error"'), stdout);
+    // The lock is free: nobody has inherited it who still lives.
+    const next = await SelfHosted.start(store);
+    await next.stop();
+  }
+});
+
+test("a port that is taken is named", async (t) => {
+  const exchange = await begin(t, await openDirectory());
   const { port } = new URL(exchange.url);
-  assert.match(await refusal({ PORT: port }), new RegExp(`does not start on port ${port}`));
-  await exchange.stop();
+  assert.match(
+    await refusal({ PORT: port }),
+    new RegExp(`does not start on port ${port}: .*Address already in use`),
+  );
 });
 
-test("SIGTERM lets requests in flight come to their end", async () => {
-  const exchange = await SelfHosted.start(await openDirectory());
+test("SIGTERM lets requests in flight come to their end", async (t) => {
+  const exchange = await begin(t, await openDirectory());
   const { key } = await exchange.register("phone");
   const body = JSON.stringify({ intent: "Check front door" });
   const request = http.request(new URL("/api/v1/exchanges/home/requests", exchange.url), {
@@ -128,77 +151,71 @@ test("SIGTERM lets requests in flight come to their end", async () => {
   assert.equal(await exchange.ended, 0);
   await exchange.begin();
   assert.equal((await exchange.client(key).list()).length, 1);
-  await exchange.stop();
 });
 
-test("what a killed process left is cleared, and nothing else", async () => {
+test("what a killed process left is cleared, and nothing else", async (t) => {
   const store = await openDirectory();
   await mkdir(join(store.folder, "index/exchange=home/all/empty/folder"), { recursive: true });
   await writeFile(join(store.folder, ".events.tmp"), "half");
   await writeFile(join(store.folder, ".mine"), "kept");
-  const exchange = await SelfHosted.start(store);
+  await begin(t, store);
   assert.ok(!existsSync(join(store.folder, "index")));
   assert.ok(!existsSync(join(store.folder, ".events.tmp")));
   assert.ok(existsSync(join(store.folder, ".mine")));
   assert.deepEqual(globSync(join(store.folder, "*")), [], "nor does the start leave anything");
-  await exchange.stop();
 });
 
-test("the tick runs by itself, at once after a start", async () => {
-  const exchange = await SelfHosted.start(await openDirectory());
+test("the tick runs by itself, at once after a start", async (t) => {
+  const exchange = await begin(t, await openDirectory());
   const owed = { id: crypto.randomUUID(), opened_at: "2026-01-01T00:00:00.000Z" };
   const body = { ...owed, kind: "thread", exchange_id: "home", ref: "2026-01-01-ABCD" };
   await exchange.bucket().put(`due/1767225600000-${owed.id}.json`, JSON.stringify(body));
   await exchange.restartIfStale();
   await exchange.rest();
-  await exchange.stop();
 });
 
 const isRoot = process.getuid() === 0;
 
 test("a full disk and a read-only one: 503, a clear line, nothing lost", {
   skip: isRoot ? false : "mounting a small file system takes root",
-}, async () => {
+}, async (t) => {
   const place = join(folder, "small");
   await mkdir(place);
   execFileSync("mount", ["-t", "tmpfs", "-o", "size=700k", "none", place]);
-  try {
-    const exchange = await SelfHosted.start(await openDirectory(place));
-    const agent = await exchange.register("agent");
-    const acknowledged = [];
-    let last;
-    while (last?.status !== 503 && acknowledged.length < 100) {
-      last = await agent.post("requests", { intent: "x".repeat(9_000) });
-      if (last.status === 201) acknowledged.push(last.body.ref);
-    }
-    assert.equal(last.status, 503, last.text);
-    assert.equal(last.body.code, "unavailable");
-    assert.ok(acknowledged.length > 3);
-    const said = (text) => exchange.logs.some(({ message }) => message.includes(text));
-    assert.ok(said("No space left on device"));
-    for (const ref of acknowledged) {
-      assert.equal((await agent.get(`requests/${ref}`)).status, 200, "what is there can be read");
-    }
-
-    execFileSync("mount", ["-o", "remount,ro", place]);
-    assert.equal((await agent.post("requests", { intent: "x" })).status, 503);
-    assert.ok(said("Read-only file system"));
-    assert.equal((await agent.get(`requests/${acknowledged[0]}`)).status, 200);
-
-    execFileSync("mount", ["-o", "remount,rw,size=20m", place]);
-    acknowledged.push(await agent.ask("There is room again"));
-    for (const hours of [1, 2, 3, 26]) await exchange.tick(Date.now() + hours * 3_600_000);
-    for (const ref of acknowledged) {
-      assert.equal((await agent.get(`requests/${ref}`)).status, 200);
-    }
-    const listed = await agent.list();
-    assert.deepEqual(
-      acknowledged.filter((ref) => !listed.includes(ref)),
-      [],
-    );
-    await exchange.assertSound(Date.now() + 26 * 3_600_000);
-    await exchange.stop();
-  } finally {
-    execFileSync("umount", ["--lazy", place]);
+  t.after(() => execFileSync("umount", ["--lazy", place]));
+  const exchange = await begin(t, await openDirectory(place));
+  const agent = await exchange.register("agent");
+  const acknowledged = [];
+  let last;
+  while (last?.status !== 503 && acknowledged.length < 100) {
+    last = await agent.post("requests", { intent: "x".repeat(9_000) });
+    if (last.status === 201) acknowledged.push(last.body.ref);
   }
+  assert.equal(last.status, 503, last.text);
+  assert.equal(last.body.code, "unavailable");
+  assert.ok(acknowledged.length > 3);
+  const said = (text) =>
+    exchange.eventually(() => exchange.logs.some(({ message }) => message.includes(text)), text);
+  await said("No space left on device");
+  for (const ref of acknowledged) {
+    assert.equal((await agent.get(`requests/${ref}`)).status, 200, "what is there can be read");
+  }
+
+  execFileSync("mount", ["-o", "remount,ro", place]);
+  assert.equal((await agent.post("requests", { intent: "x" })).status, 503);
+  await said("Read-only file system");
+  assert.equal((await agent.get(`requests/${acknowledged[0]}`)).status, 200);
+
+  execFileSync("mount", ["-o", "remount,rw,size=20m", place]);
+  acknowledged.push(await agent.ask("There is room again"));
+  for (const hours of [1, 2, 3, 26]) await exchange.tick(Date.now() + hours * 3_600_000);
+  for (const ref of acknowledged) {
+    assert.equal((await agent.get(`requests/${ref}`)).status, 200);
+  }
+  const listed = await agent.list();
+  assert.deepEqual(
+    acknowledged.filter((ref) => !listed.includes(ref)),
+    [],
+  );
+  await exchange.assertSound(Date.now() + 26 * 3_600_000);
 });

