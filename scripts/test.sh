@@ -11,8 +11,8 @@ export MESS_PYTHON
 
 bash scripts/build.sh
 bash scripts/build.sh tools
-# A file that hangs is ended; none takes half of that.
-run() { node --test --test-timeout=300000 --test-reporter=spec "$@"; }
+# A file that hangs is ended.
+run() { node --test --test-timeout=$((300000 + ${MESS_KILLS:-20} * 10000)) --test-reporter=spec "$@"; }
 if [ $# -gt 0 ]; then
   run "$@"
   exit
