@@ -8,6 +8,7 @@ fn main() {
     println!("cargo::rerun-if-changed=.git/refs/heads");
     let commit = std::env::var("MESS_COMMIT")
         .ok()
+        .filter(|commit| !commit.is_empty())
         .or_else(commit_of_checkout);
     let commit = commit.unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=MESS_COMMIT={commit}");

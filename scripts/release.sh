@@ -15,6 +15,8 @@ cp build/index.js build/index_bg.wasm "$out/build/"
 cp build/tools/index.js build/tools/index_bg.wasm "$out/build/tools/"
 echo "$version" >"$out/build/RELEASE"
 cp -r deploy tools README.md CHANGELOG.md LICENSE package.json package-lock.json docs "$out/"
+# Where docker compose takes its settings from, secrets among them.
+find "$out" -name '.env*' -delete
 cp scripts/run.sh "$out/scripts/"
 tar -C build/release -czf "build/release/mess-exchange-$version.tar.gz" mess-exchange
 echo "build/release/mess-exchange-$version.tar.gz"

