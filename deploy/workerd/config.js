@@ -41,6 +41,9 @@ export function toolsConfig({ vars, disk }, socket, target = { vars: {} }) {
 }
 
 /**
+ * V8 keeps young garbage in 16 MB by default, and with it the buffers that hang on it: a small space
+ * costs no speed here and saves 30 MB.
+ *
  * What deliveries may reach is the runtime's to hold, after names were resolved; the store of S3
  * may be in a private network, and is reached by a service of its own.
  */
@@ -68,6 +71,7 @@ const config :Workerd.Config = (
     (name = "store", ${network(`"public", "private"`)}),
     ${given.map(([name, path]) => `(name = "${name}", disk = (path = ${text(path)}, writable = true)),`).join("\n    ")}
   ],
+  v8Flags = ["--max-semi-space-size=1"],
   sockets = [${sockets.map(([name, address, service]) => `(name = "${name}", address = ${text(address)}, http = (), service = ${service})`)}],
 );
 `;

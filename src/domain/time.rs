@@ -57,7 +57,8 @@ impl Timestamp {
 
     /// The moment in ISO 8601's basic format, in whole seconds: `20250201T120000Z`.
     pub fn basic(self) -> String {
-        self.to_chrono().format("%Y%m%dT%H%M%SZ").to_string()
+        let text = self.to_chrono().to_rfc3339_opts(SecondsFormat::Secs, true);
+        text.replace(['-', ':'], "")
     }
 
     fn to_chrono(self) -> DateTime<Utc> {

@@ -14,8 +14,7 @@
 
 import { cpSync, rmSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { cpus, tmpdir, totalmem } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { gzipSync } from "node:zlib";
@@ -30,11 +29,19 @@ import {
   POST,
   progress,
   QUICK,
-  quantile,
   REGISTER,
   Target,
 } from "./calls.js";
 import { measureStarts, readExchange, startExchange, startFloor } from "./servers.js";
+import {
+  against,
+  heading,
+  number,
+  printTable,
+  ratio,
+  timings,
+  versionOfWorkerd,
+} from "./tables.js";
 
 /** Aims: printed next to what was measured, not enforced. */
 const AIM_FLOOR = 1.3;
@@ -205,21 +212,6 @@ async function sampleWrites(server, target) {
   return { post, claim, message, register };
 }
 
-function heading(runtime) {
-  const date = new Date().toISOString().slice(0, 16).replace("T", " ");
-  const processors = cpus();
-  const memory = Math.round(totalmem() / 2 ** 30);
-  return (
-    `Measured ${date} UTC on ${processors.length} cores (${processors[0].model.trim()}), ` +
-    `${memory} GiB; node ${process.versions.node}, ${runtime}`
-  );
-}
-
-function versionOfWorkerd() {
-  const require = createRequire(createRequire(import.meta.url).resolve("miniflare"));
-  return require("workerd/package.json").version;
-}
-
 function printTables(rows, targets) {
   const sizes = [targets[0].refs.length, targets[2].refs.length];
   console.log(
@@ -254,21 +246,6 @@ function printTables(rows, targets) {
   printTable(["call", `exchange, p50 to p50 (${AIM_GROWTH})`, "floor, p50 to p50"], cells);
 }
 
-function timings({ latencies, rates }) {
-  const all = latencies.flat();
-  return [number(median(all)), number(quantile(all, 0.99)), number(median(rates), 0)];
-}
-
-/** p50 to p50 of each round, and of these the median. */
-function ratio(ours, theirs) {
-  const rounds = Math.min(ours.latencies.length, theirs.latencies.length);
-  const ratios = Array.from(
-    { length: rounds },
-    (_, round) => median(ours.latencies[round]) / median(theirs.latencies[round]),
-  );
-  return median(ratios);
-}
-
 function printStart(wasm, { exchange, trivial }) {
   const kilobytes = (bytes) => bytes.length / 1000;
   const zipped = kilobytes(gzipSync(wasm, { level: 9 }));
@@ -286,19 +263,4 @@ function printStart(wasm, { exchange, trivial }) {
       ["the same of a Worker of one line, ms", number(median(trivial), 0), ""],
     ],
   );
-}
-
-function against(aim, value, digits) {
-  const text = number(value, digits);
-  return value > aim ? `**${text}**` : text;
-}
-
-function number(value, digits = 2) {
-  return Number.isFinite(value) ? value.toFixed(digits) : "–";
-}
-
-function printTable(head, rows) {
-  const line = (cells) => `| ${cells.join(" | ")} |`;
-  const rule = head.map((_, at) => (at === 0 ? "---" : "---:"));
-  console.log([line(head), line(rule), ...rows.map(line)].join("\n"));
 }
