@@ -1,5 +1,5 @@
 //! MESS Exchange: an HTTP server through which software asks for things that need hands and
-//! eyes, as a Cloudflare Worker over one R2 bucket.
+//! eyes, as a Worker over one bucket: on Cloudflare over R2, in workerd over S3 or a directory.
 //!
 //! Data flows one way: [`api`] parses a request and calls a [`service`], which loads from
 //! [`storage`], lets the [`domain`] decide, and saves. What a mutation owes is written ahead

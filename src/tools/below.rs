@@ -17,6 +17,25 @@ impl<'a> Below<'a> {
         Self { store, prefix }
     }
 
+    /// Deletes everything: a clause that does not hold leaves objects behind.
+    pub async fn clear(&self) -> Result<(), StoreError> {
+        loop {
+            let everything = List {
+                prefix: &self.prefix,
+                after: None,
+                limit: 100,
+                summaries: false,
+            };
+            let page = self.store.list(everything).await?;
+            for row in &page.rows {
+                self.store.delete(&row.key).await?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
     fn full(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }

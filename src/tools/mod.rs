@@ -92,11 +92,21 @@ async fn run(
     let store = app.store.as_ref();
     let fresh = Below::new(store, format!("conformance/{}/", app.clock.new_id()));
     Ok(match path {
-        "/check" => check(&fresh).await?,
-        "/conformance" if given("broken").is_some() => {
-            json!(run_clauses(&Unconditional(&fresh), CLAUSES.iter()).await)
+        "/check" => {
+            let checked = check(&fresh).await;
+            fresh.clear().await?;
+            checked?
         }
-        "/conformance" => json!(run_clauses(&fresh, CLAUSES.iter()).await),
+        "/conformance" => {
+            let broken = Unconditional(&fresh);
+            let store: &dyn ObjectStore = match given("broken") {
+                Some(_) => &broken,
+                None => &fresh,
+            };
+            let outcomes = run_clauses(store, CLAUSES.iter()).await;
+            fresh.clear().await?;
+            json!(outcomes)
+        }
         "/audit" => {
             let now = given("now").and_then(|millis| millis.parse().ok());
             let now = now.map_or_else(|| app.clock.now(), Timestamp::from_millis);
