@@ -12,7 +12,7 @@ export MESS_PYTHON
 bash scripts/build.sh
 bash scripts/build.sh tools
 # A file that hangs is ended.
-run() { node --test --test-timeout=$((300000 + ${MESS_KILLS:-20} * 10000)) --test-reporter=spec "$@"; }
+run() { node --test --test-timeout=$((300000 + ${MESS_KILLS:-20} * 30000)) --test-reporter=spec "$@"; }
 if [ $# -gt 0 ]; then
   run "$@"
   exit

@@ -5,8 +5,7 @@
 //! on the directory, and workerd runs a Worker in one isolate on one thread. Tags are hashes of
 //! the content.
 //!
-//! A folder is listed as a whole, unsorted; each is listed once and remembered, see
-//! [`super::folders`].
+//! A folder is listed as a whole, unsorted; each is listed once and remembered, see `folders.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -100,9 +100,11 @@ export async function readObjects(bucket, prefix) {
   let cursor;
   do {
     const page = await bucket.list({ prefix, cursor });
-    for (const { key } of page.objects) {
-      const object = await bucket.get(key);
-      if (object) objects.set(key, await object.text());
+    const texts = await Promise.all(
+      page.objects.map(async ({ key }) => (await bucket.get(key))?.text()),
+    );
+    for (const [at, { key }] of page.objects.entries()) {
+      if (texts[at] !== undefined) objects.set(key, texts[at]);
     }
     cursor = page.truncated ? page.cursor : undefined;
   } while (cursor);
