@@ -5,7 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [ -f build/RELEASE ]; then
-  [ -d node_modules/workerd ] || npm install --omit=dev --no-save --no-audit --no-fund >&2
+  if ! cmp -s package-lock.json node_modules/.mess-lock; then
+    npm install --omit=dev --no-save --no-audit --no-fund >&2
+    cp package-lock.json node_modules/.mess-lock
+  fi
 else
   bash scripts/setup.sh
   bash scripts/build.sh

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { openDuckDB, openViews, reachS3 } from "./support/duckdb.js";
 import { startMoto } from "./support/s3.js";
-import { mess, openDirectory, SelfHosted } from "./support/selfhosted.js";
+import { asTarget, mess, openDirectory, SelfHosted } from "./support/selfhosted.js";
 
 let exchange;
 let moto;
@@ -35,9 +35,7 @@ before(async () => {
   await exchange.end();
 
   moto = await startMoto();
-  const to = Object.fromEntries(
-    Object.entries(moto.env).map(([name, value]) => [`TO_${name}`, value]),
-  );
+  const to = asTarget(moto.env);
   const copied = await mess(["copy"], { ...exchange.store.env, ...to });
   assert.equal(copied.code, 0, copied.stderr);
   sources = {
@@ -64,7 +62,7 @@ for (const source of ["a directory", "S3"]) {
     assert.deepEqual(new Set(rows.map((row) => row.exchange)), new Set(["home", "2025"]));
     const narrow = await openDuckDB(...reach);
     const others = await narrow(
-      `SELECT * FROM read_json_auto('${bucket}/events/exchange=2025/**/*.jsonl', hive_partitioning=true)`,
+      `SELECT * FROM read_json_auto('${bucket}/events/exchange=2025/**/*.jsonl', hive_partitioning=true);`,
     );
     narrow.close();
     assert.equal(others.length, 3);

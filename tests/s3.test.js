@@ -57,6 +57,8 @@ for (const name of ["Miniflare's S3", "moto"]) {
         const { thread } = (await server.client(agent.key).get(`requests/${ref}`)).body;
         assert.equal(thread.executor_id, won[0]);
       }
+      for (const later of HOURS) await servers[0].tick(Date.now() + later);
+      await servers[0].assertSound(Date.now() + HOURS.at(-1));
     } finally {
       await Promise.all(servers.map((server) => server.stop()));
     }

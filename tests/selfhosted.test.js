@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, globSync } from "node:fs";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chown, mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -52,9 +52,9 @@ test("each wrong setting is refused with a sentence that names it", async (t) =>
     [{ PORT: "65536" }, /^the setting PORT must be/],
     [{ PORT: "0" }, /^the setting PORT must be/],
     [{ HOST: "example.com" }, /^the setting HOST must be an IP address/],
-    [{ STORAGE_TYPE: "ftp" }, /^the setting STORAGE_TYPE must be filesystem, s3 or r2$/],
+    [{ STORAGE_TYPE: "ftp" }, /^the setting STORAGE_TYPE must be filesystem or s3 here/],
     [{ STORAGE_TYPE: "r2" }, /^the setting STORAGE_TYPE must be filesystem or s3 here/],
-    [{ STORAGE_PATH: file }, /^the setting STORAGE_PATH must be a directory that can be written/],
+    [{ STORAGE_PATH: file }, /^the setting STORAGE_PATH must be a directory that can be read/],
     [{ STORAGE_PATH: `${file}/below` }, /^the setting STORAGE_PATH must be a directory/],
     [{ DEFAULT_EXCHANGE: "not an id" }, /^the setting DEFAULT_EXCHANGE must be/],
     [{ PUBLIC_URL: "mess.example" }, /^the setting PUBLIC_URL must be an http or https URL/],
@@ -69,7 +69,7 @@ test("each wrong setting is refused with a sentence that names it", async (t) =>
     [{ ...s3, S3_REGION: "here and there" }, /^the setting S3_REGION must be a region/],
     [{ ...s3, S3_SECRET_KEY: "another one" }, /the store answered 403: SignatureDoesNotMatch/],
     [{ ...s3, S3_BUCKET: "nowhere" }, /the store answered 404: NoSuchBucket/],
-    [settings(`http://127.0.0.1:${await freePort()}`), /^get conformance\/.*tries in/],
+    [settings(`http://127.0.0.1:${await freePort()}`), /conformance\/.*tries in/],
   ]) {
     await t.test(String(expected), async () => assert.match(await refusal(env), expected));
   }
@@ -156,13 +156,46 @@ test("SIGTERM lets requests in flight come to their end", async (t) => {
 test("what a killed process left is cleared, and nothing else", async (t) => {
   const store = await openDirectory();
   await mkdir(join(store.folder, "index/exchange=home/all/empty/folder"), { recursive: true });
-  await writeFile(join(store.folder, ".events.tmp"), "half");
-  await writeFile(join(store.folder, ".mine"), "kept");
+  await mkdir(join(store.folder, "events"));
+  await writeFile(join(store.folder, "events/.x.tmp"), "half");
+  await mkdir(join(store.folder, "lost+found"));
+  await writeFile(join(store.folder, ".mine.tmp"), "kept");
   await begin(t, store);
   assert.ok(!existsSync(join(store.folder, "index")));
-  assert.ok(!existsSync(join(store.folder, ".events.tmp")));
-  assert.ok(existsSync(join(store.folder, ".mine")));
-  assert.deepEqual(globSync(join(store.folder, "*")), [], "nor does the start leave anything");
+  assert.ok(existsSync(join(store.folder, ".mine.tmp")));
+  const left = globSync(join(store.folder, "*"));
+  assert.deepEqual(left, [join(store.folder, "lost+found")], "nor does the start leave anything");
+});
+
+test("what is stored is for the user of the exchange alone", async (t) => {
+  const exchange = await begin(t, await openDirectory());
+  await exchange.register("phone");
+  for (const path of ["executors", "executors/exchange=home/phone.json", ".lock"]) {
+    const { mode } = await stat(join(exchange.store.folder, path));
+    assert.equal(mode & 0o077, 0, path);
+  }
+});
+
+test("root does not write into another's directory", {
+  skip: process.getuid() === 0 ? false : "this is not root",
+}, async () => {
+  const place = join(folder, "of another");
+  await mkdir(place);
+  await chown(place, 10_001, 10_001);
+  assert.match(
+    await refusal({ STORAGE_PATH: place }),
+    /^the setting STORAGE_PATH must be .* 10001's/,
+  );
+});
+
+test("open registration is warned of, unless nobody else can reach it", async (t) => {
+  const warned = ({ logs }) => logs.some(({ message }) => message.includes("REGISTRATION_TOKEN"));
+  const open = await begin(t, await openDirectory());
+  await open.eventually(() => warned(open), "a warning");
+  const closed = await begin(t, await openDirectory(), { REGISTRATION_TOKEN: "open sesame" });
+  const near = await begin(t, await openDirectory(), { HOST: "127.0.0.1" });
+  await near.register("phone");
+  assert.ok(!warned(closed) && !warned(near));
 });
 
 test("the tick runs by itself, at once after a start", async (t) => {
@@ -205,6 +238,12 @@ test("a full disk and a read-only one: 503, a clear line, nothing lost", {
   assert.equal((await agent.post("requests", { intent: "x" })).status, 503);
   await said("Read-only file system");
   assert.equal((await agent.get(`requests/${acknowledged[0]}`)).status, 200);
+
+  const other = join(folder, "read-only");
+  await mkdir(other);
+  execFileSync("mount", ["-t", "tmpfs", "-o", "ro", "none", other]);
+  t.after(() => execFileSync("umount", ["--lazy", other]));
+  assert.match(await refusal({ STORAGE_PATH: other }), /can be read and written \(EROFS/);
 
   execFileSync("mount", ["-o", "remount,rw,size=20m", place]);
   acknowledged.push(await agent.ask("There is room again"));

@@ -54,8 +54,9 @@ S3 server is used of which nobody has said that it works.`,
     help: `Usage: TO_STORAGE_TYPE=... TO_...=... mess copy
 
 Copies all objects to the bucket that TO_STORAGE_TYPE, TO_STORAGE_PATH, TO_S3_BUCKET and so on name.
-It must be empty or hold an earlier, unfinished copy: objects that are there already are not written
-again. At the end both are read again, and counted and hashed. Stop the exchange before.
+It must be empty or hold an earlier, unfinished copy: an object that is the same there is not written
+again, ONE THAT DIFFERS IS OVERWRITTEN. At the end both are read again, and counted and hashed. Stop the
+exchange before.
 
   # from this machine to R2
   TO_STORAGE_TYPE=s3 TO_S3_ENDPOINT=https://<account id>.r2.cloudflarestorage.com \\
@@ -68,14 +69,14 @@ again. At the end both are read again, and counted and hashed. Stop the exchange
 
 Rebuilds what can be told from something else: threads that are missing or cannot be read from the
 log, log objects and index entries from the threads, keys from the executors' records. What is in
-order stays as it is. Stop the exchange before. Of use after a power cut, a file that was deleted by
+order stays as it is; a thread that cannot be read is removed before it is rebuilt. Stop the exchange
+before, and copy the bucket if it is precious. Of use after a power cut, a file that was deleted by
 mistake, or when the audit finds something.`,
   },
 };
 
 async function audit(tools, { json, at }) {
   const now = at === undefined ? Date.now() : Date.parse(at);
-  if (Number.isNaN(now)) throw new Problem("--at must be a time like 2026-01-31T12:00:00Z");
   const report = await tools.call(`/audit?now=${now}`);
   if (json) {
     console.log(JSON.stringify(report));
@@ -100,6 +101,7 @@ async function check(tools) {
 
 async function copy(tools) {
   const total = await tools.walk("/count?", new Progress("counting"));
+  if (!total.objects) throw new Problem("there is nothing to copy: is this the right bucket?");
   const copied = await tools.walk("/copy?", new Progress("copying", total.objects));
   const [from, to] = [
     await tools.digest("from", new Progress("verifying the source", total.objects)),
@@ -136,11 +138,19 @@ async function reindex(tools) {
   return true;
 }
 
+/** Where a bucket is, in a few words. */
+function nameOf({ disk, vars }, prefix = "") {
+  return disk ?? `s3 ${vars[`${prefix}S3_BUCKET`]} at ${vars[`${prefix}S3_ENDPOINT`] ?? "AWS"}`;
+}
+
 /** The tools Worker, on the buckets of the environment. */
 class Tools {
   static async start(env, command) {
     const bucket = readBucket(env);
     const target = command === "copy" ? readBucket(env, "TO_") : undefined;
+    console.error(
+      `mess: ${command} of ${nameOf(bucket)}${target ? ` to ${nameOf(target, "TO_")}` : ""}`,
+    );
     const locks = [bucket, target].flatMap((one) =>
       one?.disk ? [openDirectory(one.disk, one.setting)] : [],
     );
@@ -201,6 +211,9 @@ async function main([name, ...rest]) {
     console.log(command.help);
     return true;
   }
+  if (values.at && Number.isNaN(Date.parse(values.at))) {
+    throw new TypeError("--at must be a time like 2026-01-31T12:00:00Z");
+  }
   const tools = await Tools.start(process.env, name);
   try {
     return await command.run(tools, values);
@@ -208,6 +221,9 @@ async function main([name, ...rest]) {
     await tools.stop();
   }
 }
+
+// What is at work ends with this process, and so does its lock.
+for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
 
 try {
   process.exit((await main(process.argv.slice(2))) ? 0 : 1);

@@ -3,7 +3,7 @@
 import { fileURLToPath } from "node:url";
 
 /** The date of the runtime's behaviour that the exchange was built for; wrangler.toml has the same. */
-const COMPATIBILITY_DATE = "2026-11-17";
+export const COMPATIBILITY_DATE = "2026-11-17";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const BUILD = here("../../build/");
@@ -40,19 +40,17 @@ export function toolsConfig({ vars, disk }, socket, target = { vars: {} }) {
   });
 }
 
-/**
- * V8 keeps young garbage in 16 MB by default, and with it the buffers that hang on it: a small space
- * costs no speed here and saves 30 MB.
- *
- * What deliveries may reach is the runtime's to hold, after names were resolved; the store of S3
- * may be in a private network, and is reached by a service of its own.
- */
 function config({ modules, vars, disks, sockets }) {
   const text = JSON.stringify;
+  // What deliveries may reach: the runtime sees to it after names were resolved. The store of S3 may
+  // be in a private network, and is reached by a service of its own.
   const reach = vars.OUTBOUND_ALLOW_PRIVATE === "true" ? `"public", "private"` : `"public"`;
   const network = (allow) =>
     `network = (allow = [${allow}], tlsOptions = (trustBrowserCas = true))`;
   const given = Object.entries(disks).filter(([, path]) => path);
+  // By default V8 keeps young garbage in 16 MB, and with it the buffers that hang on it: a small space
+  // costs no speed here and saves 30 MB.
+  const flags = ["--max-semi-space-size=1"];
   // Names only: workerd takes the values from its environment.
   const variables = Object.keys(vars).map(
     (name) => `(name = ${text(name)}, fromEnvironment = ${text(name)})`,
@@ -71,7 +69,7 @@ const config :Workerd.Config = (
     (name = "store", ${network(`"public", "private"`)}),
     ${given.map(([name, path]) => `(name = "${name}", disk = (path = ${text(path)}, writable = true)),`).join("\n    ")}
   ],
-  v8Flags = ["--max-semi-space-size=1"],
+  v8Flags = ${text(flags)},
   sockets = [${sockets.map(([name, address, service]) => `(name = "${name}", address = ${text(address)}, http = (), service = ${service})`)}],
 );
 `;

@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import workerd from "workerd";
 
 const LOOK_AGAIN_MS = 20;
+const UP_WITHIN_MS = 60_000;
 /** When workerd is ended by force: a little before those who wait for us lose patience. */
 const STOP_WITHIN_MS = 25_000;
 
@@ -28,8 +29,11 @@ export class Runtime {
       env: { ...process.env, ...env },
       stdio: ["ignore", "inherit", "pipe", ...inherit],
     });
-    // Not left behind, whatever this process dies of.
-    const kill = () => this.child.kill("SIGKILL");
+    // Not left behind when this process ends, but for a signal that it cannot handle.
+    const kill = () => {
+      this.child.kill("SIGKILL");
+      rmSync(folder, { recursive: true, force: true });
+    };
     process.on("exit", kill);
     this.hasExited = false;
     createInterface({ input: this.child.stderr }).on("line", (line) => {
@@ -54,23 +58,25 @@ export class Runtime {
 
   /** Waits until it answers; throws what it said if it does not come to that. */
   async untilUp() {
+    const until = Date.now() + UP_WITHIN_MS;
     while (!(await this.isUp())) {
       if (this.hasExited) throw new Error(this.firstError ?? "it ended at once");
+      if (Date.now() > until) throw new Error("it does not answer");
       await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
     }
   }
 
   async isUp() {
     try {
-      await this.get("/");
+      await this.get("/", UP_WITHIN_MS);
       return true;
     } catch {
       return false;
     }
   }
 
-  /** The answer to a request to the socket, as {status, body}. */
-  get(path) {
+  /** The answer to a request to the socket, as {status, body}; `within` milliseconds, if given. */
+  get(path, within) {
     return new Promise((resolve, reject) => {
       const request = http.get({ socketPath: this.socket, path, agent: false }, (response) => {
         let text = "";
@@ -88,6 +94,11 @@ export class Runtime {
         });
       });
       request.on("error", reject);
+      if (within) {
+        const late = () => request.destroy(new Error(`no answer within ${within / 1_000} s`));
+        const timer = setTimeout(late, within);
+        request.on("close", () => clearTimeout(timer));
+      }
     });
   }
 

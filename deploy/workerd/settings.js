@@ -55,7 +55,7 @@ export function readBucket(env, prefix = "") {
   }
   vars[`${prefix}STORAGE_TYPE`] ??= "filesystem";
   const type = vars[`${prefix}STORAGE_TYPE`];
-  if (type === "r2") {
+  if (type !== "filesystem" && type !== "s3") {
     throw new Problem(
       `the setting ${prefix}STORAGE_TYPE must be filesystem or s3 here: a Worker has R2 as a ` +
         "binding, all others reach it as s3, at https://<account id>.r2.cloudflarestorage.com",

@@ -8,6 +8,8 @@ import { Runtime } from "./runtime.js";
 import { Problem, readServer } from "./settings.js";
 
 const TICK_INTERVAL_MS = 30_000;
+/** A tick begins nothing after 45 s; one that takes longer than this will not answer any more. */
+const TICK_WITHIN_MS = 300_000;
 
 /** One line of JSON, as the exchange itself writes them. */
 function log(level, message, more = {}) {
@@ -30,10 +32,14 @@ async function start() {
   const { status, body } = await tools.get("/check");
   if (status !== 200) throw new Problem(body.error);
   await tools.stop();
-  if (server.disk) clear(server.disk);
+  // The check leaves empty folders.
+  if (server.disk) clear(server.disk, ["conformance"]);
   const where = ` on port ${server.port}`;
   const exchange = await run((socket) => exchangeConfig(server, socket), options, where);
   log("info", "serving", { port: Number(server.port), storage: server.vars.STORAGE_TYPE });
+  if (!server.vars.REGISTRATION_TOKEN && !["127.0.0.1", "::1"].includes(process.env.HOST)) {
+    log("warn", "without REGISTRATION_TOKEN, whoever reaches this server can join any exchange");
+  }
   keepUp(exchange);
   const reason = await exchange.exited;
   throw new Problem(`the runtime ended by itself: ${reason}`);
@@ -55,7 +61,7 @@ async function run(configure, options, where = "") {
 async function keepUp(exchange) {
   while (!exchange.hasExited) {
     try {
-      await exchange.get("/tick");
+      await exchange.get("/tick", TICK_WITHIN_MS);
     } catch (error) {
       if (!stopping) log("warn", "the tick could not be asked for", { error: error.message });
     }
@@ -63,7 +69,7 @@ async function keepUp(exchange) {
   }
 }
 
-for (const signal of ["SIGINT", "SIGTERM"]) {
+for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"]) {
   process.on(signal, async () => {
     if (stopping) return;
     stopping = true;

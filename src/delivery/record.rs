@@ -149,16 +149,8 @@ pub async fn last_attempts(
 pub async fn sweep(app: &App, owner: Owner<'_>, now: Timestamp) -> Result<bool, StoreError> {
     let oldest = now.plus_millis(KEPT.saturating_neg());
     let prefix = layout::attempts(owner.exchange, owner.executor);
-    let query = List {
-        prefix: &prefix,
-        after: Some(&layout::attempts_before(
-            owner.exchange,
-            owner.executor,
-            oldest,
-        )),
-        limit: SWEPT,
-        summaries: false,
-    };
+    let before = layout::attempts_before(owner.exchange, owner.executor, oldest);
+    let query = List::keys(&prefix, Some(&before), SWEPT);
     let page = app.store.list(query).await?;
     let deletes = page.rows.iter().map(|row| app.store.delete(&row.key));
     let outcomes: Vec<_> = stream::iter(deletes).buffered(PARALLEL).collect().await;

@@ -114,7 +114,8 @@ pub(super) fn checksum(text: &str) -> String {
     digits
 }
 
-pub(super) fn to_hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hex digits.
+pub fn to_hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     let mut text = String::with_capacity(bytes.len().saturating_mul(2));
     for byte in bytes {

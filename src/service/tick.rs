@@ -77,12 +77,7 @@ async fn list_due(app: &App, folder: &str, now: Timestamp) -> Result<Vec<String>
     let is_due = |key: &String| layout::due_at(key).is_none_or(|at| at <= now);
     let mut due: Vec<String> = Vec::new();
     for _ in 0..PAGES {
-        let query = List {
-            prefix: folder,
-            after: due.last().map(String::as_str),
-            limit: 1_000,
-            summaries: false,
-        };
+        let query = List::keys(folder, due.last().map(String::as_str), 1_000);
         let page = app.store.list(query).await?;
         let listed = page.rows.len();
         let keys = page.rows.into_iter().map(|row| row.key);

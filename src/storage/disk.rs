@@ -18,10 +18,11 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::folders::{Folder, Folders};
-use super::sigv4::{encode_path, hex};
+use super::sigv4::encode_path;
 use super::wire::{Incoming, Outgoing, Wire};
 use super::{Condition, List, Object, ObjectStore, Page, Put, Row, StoreError, Tag};
 use crate::clock::Clock;
+use crate::domain::key::to_hex;
 use crate::domain::time::Timestamp;
 
 /// What `Content-Type` the service gives to the list of a folder.
@@ -179,7 +180,9 @@ impl Disk {
             "file" => Some(entry.name),
             _ => None,
         };
-        let is_key = |name: &String| !name.starts_with('.');
+        // Others' files may lie here too, such as lost+found.
+        let is_of_key = |c: char| c.is_ascii_alphanumeric() || "_.=/-".contains(c);
+        let is_key = |name: &String| !name.starts_with('.') && name.chars().all(is_of_key);
         Ok(Folder::new(
             entries.into_iter().filter_map(name).filter(is_key),
         ))
@@ -223,7 +226,7 @@ impl Drop for Taken<'_> {
 /// Half of the content's SHA-256.
 fn tag_of(body: &[u8]) -> Tag {
     let hash = Sha256::digest(body);
-    Tag(hex(hash.get(..16).unwrap_or_default()))
+    Tag(to_hex(hash.get(..16).unwrap_or_default()))
 }
 
 #[async_trait(?Send)]

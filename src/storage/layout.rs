@@ -140,6 +140,13 @@ pub fn external(
     format!("external/exchange={exchange}/{reference}/{executor}-{hook}.json")
 }
 
+/// The exchange of a key in a folder that has one for each.
+pub fn exchange_of(key: &str) -> Option<&str> {
+    let rest = key.split_once("exchange=")?.1;
+    let end = rest.find(['/', '.']).unwrap_or(rest.len());
+    rest.get(..end)
+}
+
 /// The list index of all threads, or of those with one status; newest change first.
 pub fn index(exchange: &ExchangeId, status: Option<Status>) -> String {
     match status {

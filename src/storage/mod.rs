@@ -127,6 +127,18 @@ pub struct List<'a> {
     pub summaries: bool,
 }
 
+impl<'a> List<'a> {
+    /// Lists keys alone.
+    pub fn keys(prefix: &'a str, after: Option<&'a str>, limit: usize) -> Self {
+        Self {
+            prefix,
+            after,
+            limit,
+            summaries: false,
+        }
+    }
+}
+
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Page {

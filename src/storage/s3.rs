@@ -32,6 +32,8 @@ const TRIES: u32 = 8;
 const TRY_WITHIN: i64 = 5_000;
 /// The longest wait before the second try; it doubles from there.
 const FIRST_WAIT: Duration = Duration::from_millis(60);
+/// Pages without a row that are passed over.
+const EMPTY_PAGES: usize = 100;
 /// Bytes of an error document that are looked at.
 const ERROR_BYTES: usize = 64 * 1024;
 
@@ -111,7 +113,8 @@ impl S3 {
                 }
             };
             let age = self.clock.now().since(started);
-            if tries >= TRIES || age > TRY_WITHIN {
+            let longest = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+            if tries >= TRIES || age.saturating_add(longest) > TRY_WITHIN {
                 return Err(format!("{problem} ({tries} tries in {age} ms)"));
             }
             self.clock.jitter(wait).await;
@@ -256,7 +259,7 @@ impl ObjectStore for S3 {
         let failed = |reason: &str| StoreError::new("list", query.prefix, &reason);
         let limit = query.limit.clamp(1, 1_000).to_string();
         let mut token: Option<String> = None;
-        loop {
+        for _ in 0..EMPTY_PAGES {
             let mut parameters = vec![
                 ("list-type", "2"),
                 ("prefix", query.prefix),
@@ -284,6 +287,7 @@ impl ObjectStore for S3 {
             }
             token = Some(next.ok_or_else(|| failed("a page without rows or token"))?);
         }
+        Err(failed("too many empty pages"))
     }
 }
 

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::wire::Outgoing;
+use crate::domain::key::to_hex;
 use crate::domain::time::Timestamp;
 
 /// Everything but the unreserved characters of RFC 3986.
@@ -53,7 +54,7 @@ pub fn encode_query(parameters: &[(&str, &str)]) -> String {
 pub fn sign(request: &mut Outgoing, url: &Url, credentials: &Credentials, at: Timestamp) {
     let time = at.basic();
     let day = time.split('T').next().unwrap_or_default();
-    let hash = hex(&Sha256::digest(request.body.as_deref().unwrap_or_default()));
+    let hash = to_hex(&Sha256::digest(request.body.as_deref().unwrap_or_default()));
     request.headers.push(("x-amz-content-sha256", hash.clone()));
     request.headers.push(("x-amz-date", time.clone()));
 
@@ -85,13 +86,13 @@ pub fn sign(request: &mut Outgoing, url: &Url, credentials: &Credentials, at: Ti
 
     let region = &credentials.region;
     let scope = format!("{day}/{region}/s3/aws4_request");
-    let digest = hex(&Sha256::digest(canonical));
+    let digest = to_hex(&Sha256::digest(canonical));
     let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{digest}");
     let mut key = format!("AWS4{}", credentials.secret_key).into_bytes();
     for part in [day, region, "s3", "aws4_request"] {
         key = authenticate(&key, part);
     }
-    let signature = hex(&authenticate(&key, &text));
+    let signature = to_hex(&authenticate(&key, &text));
     let id = &credentials.access_key;
     request.headers.push((
         "authorization",
@@ -108,14 +109,6 @@ fn authenticate(key: &[u8], text: &str) -> Vec<u8> {
     };
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().to_vec()
-}
-
-/// Bytes as lower-case hex digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -77,12 +77,7 @@ pub async fn audit(store: &dyn ObjectStore, now: Timestamp) -> Result<Report, St
     let mut exchanges: BTreeMap<String, Objects> = BTreeMap::new();
     let mut after: Option<String> = None;
     loop {
-        let query = List {
-            prefix: "",
-            after: after.as_deref(),
-            limit: 1_000,
-            summaries: false,
-        };
+        let query = List::keys("", after.as_deref(), 1_000);
         let page = store.list(query).await?;
         for row in &page.rows {
             if let Some(object) = store.get(&row.key).await? {
@@ -102,12 +97,6 @@ pub async fn audit(store: &dyn ObjectStore, now: Timestamp) -> Result<Report, St
         }
     }
     Ok(report)
-}
-
-fn exchange_of(key: &str) -> Option<&str> {
-    let rest = key.split_once("exchange=")?.1;
-    let end = rest.find(['/', '.']).unwrap_or(rest.len());
-    rest.get(..end)
 }
 
 fn sort_in(
@@ -141,7 +130,7 @@ fn sort_in(
         objects.obligations.push(obligation);
         return;
     }
-    let Some(exchange) = exchange_of(key) else {
+    let Some(exchange) = layout::exchange_of(key) else {
         return unreadable("of any exchange");
     };
     let objects = exchanges.entry(exchange.to_owned()).or_default();

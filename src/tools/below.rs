@@ -20,12 +20,7 @@ impl<'a> Below<'a> {
     /// Deletes everything: a clause that does not hold leaves objects behind.
     pub async fn clear(&self) -> Result<(), StoreError> {
         loop {
-            let everything = List {
-                prefix: &self.prefix,
-                after: None,
-                limit: 100,
-                summaries: false,
-            };
+            let everything = List::keys(&self.prefix, None, 100);
             let page = self.store.list(everything).await?;
             for row in &page.rows {
                 self.store.delete(&row.key).await?;

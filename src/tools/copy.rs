@@ -6,7 +6,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::storage::sigv4::hex;
+use crate::domain::key::to_hex;
 use crate::storage::{Condition, List, Object, ObjectStore, Page, StoreError};
 
 /// Objects in a stretch.
@@ -41,23 +41,11 @@ impl Walked {
     }
 }
 
-async fn list(
-    store: &dyn ObjectStore,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Page, StoreError> {
-    let query = List {
-        prefix: "",
-        after,
-        limit,
-        summaries: false,
-    };
-    store.list(query).await
-}
-
 /// Counts a stretch of objects.
 pub async fn count(store: &dyn ObjectStore, after: Option<&str>) -> Result<Walked, StoreError> {
-    Ok(Walked::over(&list(store, after, 1_000).await?))
+    Ok(Walked::over(
+        &store.list(List::keys("", after, 1_000)).await?,
+    ))
 }
 
 /// Copies a stretch of `from` to `to`.
@@ -66,7 +54,7 @@ pub async fn copy(
     to: &dyn ObjectStore,
     after: Option<&str>,
 ) -> Result<Walked, StoreError> {
-    let page = list(from, after, STRETCH).await?;
+    let page = from.list(List::keys("", after, STRETCH)).await?;
     let copied: Vec<bool> = stream::iter(&page.rows)
         .map(async |row| {
             let Some(Object { body, .. }) = from.get(&row.key).await? else {
@@ -76,11 +64,7 @@ pub async fn copy(
             if there.is_some_and(|object| object.body == body) {
                 return Ok(false);
             }
-            // With an index entry's body as its summary, as the exchange puts it.
-            let text = String::from_utf8(body.clone()).ok();
-            let summary = text.filter(|_| row.key.starts_with("index/"));
-            to.put(&row.key, body, summary.as_deref(), Condition::Always)
-                .await?;
+            to.put(&row.key, body, None, Condition::Always).await?;
             Ok(true)
         })
         .buffered(PARALLEL)
@@ -98,7 +82,7 @@ pub async fn digest(
     after: Option<&str>,
     before: Option<&str>,
 ) -> Result<Walked, StoreError> {
-    let page = list(store, after, STRETCH).await?;
+    let page = store.list(List::keys("", after, STRETCH)).await?;
     let hashes: Vec<_> = stream::iter(&page.rows)
         .map(async |row| {
             let object = store.get(&row.key).await?;
@@ -113,7 +97,7 @@ pub async fn digest(
         digest.update(hash.unwrap_or_default());
     }
     Ok(Walked {
-        digest: Some(hex(&digest.finalize())),
+        digest: Some(to_hex(&digest.finalize())),
         ..Walked::over(&page)
     })
 }

@@ -23,7 +23,7 @@ use crate::domain::thread::{Thread, ThreadState};
 use crate::service::derive;
 use crate::service::settle::{Settlement, entries};
 use crate::storage::cas::load;
-use crate::storage::{List, Page, Row, StoreError, layout};
+use crate::storage::{List, Row, StoreError, layout};
 
 /// Objects in a stretch.
 const STRETCH: usize = 200;
@@ -51,27 +51,15 @@ pub async fn step(app: &Rc<App>, query: &HashMap<String, String>) -> Result<Valu
     })
 }
 
-async fn list(
-    app: &App,
-    prefix: &str,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Page, StoreError> {
-    let query = List {
-        prefix,
-        after,
-        limit,
-        summaries: false,
-    };
-    app.store.list(query).await
-}
-
 /// The exchanges that have executors; without them nobody could read the rest.
 async fn exchanges(app: &App) -> Result<Vec<ExchangeId>, StoreError> {
     let mut found = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let page = list(app, "executors/", after.as_deref(), 1).await?;
+        let page = app
+            .store
+            .list(List::keys("executors/", after.as_deref(), 1))
+            .await?;
         let Some(row) = page.rows.first() else {
             return Ok(found);
         };
@@ -86,8 +74,7 @@ async fn exchanges(app: &App) -> Result<Vec<ExchangeId>, StoreError> {
 }
 
 fn exchange_of(key: &str) -> Option<ExchangeId> {
-    let name = key.split('/').nth(1)?.strip_prefix("exchange=")?;
-    ExchangeId::parse(name, "exchange").ok()
+    ExchangeId::parse(layout::exchange_of(key)?, "exchange").ok()
 }
 
 /// Does `work` on each object of a stretch; it says whether it changed anything.
@@ -97,7 +84,7 @@ async fn walk(
     after: Option<&str>,
     work: impl AsyncFn(&App, &str) -> Result<bool, StoreError>,
 ) -> Result<Value, StoreError> {
-    let page = list(app, prefix, after, STRETCH).await?;
+    let page = app.store.list(List::keys(prefix, after, STRETCH)).await?;
     let work = &work;
     let changed: Vec<bool> = stream::iter(&page.rows)
         .map(|Row { key, .. }| work(app, key))

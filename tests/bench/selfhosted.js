@@ -10,6 +10,7 @@ import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { COMPATIBILITY_DATE } from "../../deploy/workerd/config.js";
 import { Runtime } from "../../deploy/workerd/runtime.js";
 import { freePort, startMiniflareS3 } from "../support/s3.js";
 import { openDirectory, SelfHosted } from "../support/selfhosted.js";
@@ -96,7 +97,7 @@ async function startFloor(disk) {
     const config :Workerd.Config = (
       services = [
         (name = "floor", worker = (
-          compatibilityDate = "2026-11-17",
+          compatibilityDate = "${COMPATIBILITY_DATE}",
           modules = [(name = "floor.js", esModule = embed ${text(script)})],
           bindings = [(name = "DISK", service = "disk")])),
         (name = "disk", disk = (path = ${text(disk)}))],
@@ -108,6 +109,7 @@ async function startFloor(disk) {
   // Its answers are no JSON, as those that the runtime waits for.
   for (;;) {
     const answer = await fetch(`http://127.0.0.1:${port}/x`).catch(() => undefined);
+    if (runtime.hasExited) throw new Error(runtime.firstError);
     if (answer) return `http://127.0.0.1:${port}`;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }

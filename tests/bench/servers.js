@@ -4,7 +4,8 @@
 
 import { readFile } from "node:fs/promises";
 import { Miniflare } from "miniflare";
-import { BUILD, COMPATIBILITY_DATE } from "../support/cloudflare.js";
+import { COMPATIBILITY_DATE } from "../../deploy/workerd/config.js";
+import { BUILD } from "../support/cloudflare.js";
 
 const REST_MS = 10_000;
 

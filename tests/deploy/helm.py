@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Lints the Helm chart, renders it as people install it, and looks at what comes out.
 
-    pip install helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 pyyaml
     python tests/deploy/helm.py [CHART]
 
-Needs neither a cluster nor the helm command. Every object is validated, unknown fields included,
+`npm run check` runs it, with the packages of scripts/python/check.txt. Needs neither a cluster nor the helm command. Every object is validated, unknown fields included,
 against the oldest Kubernetes that Chart.yaml admits and the newest whose schemas are at hand.
 """
 

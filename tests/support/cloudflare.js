@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { Miniflare } from "miniflare";
+import { COMPATIBILITY_DATE } from "../../deploy/workerd/config.js";
 import { Exchange } from "./exchange.js";
 import { Outside } from "./outside.js";
 
-/** Where the build lies, and the date of the runtime's behaviour as in wrangler.toml. */
+/** Where the build lies. */
 export const BUILD = new URL("../../build/", import.meta.url);
-export const COMPATIBILITY_DATE = "2026-11-17";
 const BUCKET = "MESS_BUCKET";
 
 async function worker(name, folder, vars, outside) {

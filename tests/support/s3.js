@@ -5,6 +5,7 @@ import { spawn } from "node:child_process";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { Miniflare } from "miniflare";
+import { COMPATIBILITY_DATE } from "../../deploy/workerd/config.js";
 import { readObjects } from "./cloudflare.js";
 
 const BUCKET = "mess-exchange";
@@ -39,7 +40,7 @@ export async function startMiniflareS3(state) {
       {
         config: {
           name: "store",
-          compatibilityDate: "2026-11-17",
+          compatibilityDate: COMPATIBILITY_DATE,
           manifest: {
             mainModule: "index.js",
             modules: { "index.js": { type: "esm", contents: script } },
@@ -68,6 +69,8 @@ export async function startMoto() {
   const child = spawn(join(python, "moto_server"), ["-H", "127.0.0.1", "-p", String(port)], {
     stdio: "ignore",
   });
+  const kill = () => child.kill();
+  process.on("exit", kill);
   const ended = new Promise((resolve) => child.on("close", resolve));
   const url = `http://127.0.0.1:${port}`;
   for (let turn = 0; turn < 200; turn += 1) {
@@ -77,8 +80,9 @@ export async function startMoto() {
         env: settings(url),
         url,
         stop: async () => {
-          child.kill();
+          kill();
           await ended;
+          process.off("exit", kill);
         },
       };
     }

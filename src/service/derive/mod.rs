@@ -244,13 +244,7 @@ async fn list(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page, StoreError> {
-    let query = List {
-        prefix,
-        after,
-        limit,
-        summaries: false,
-    };
-    app.store.list(query).await
+    app.store.list(List::keys(prefix, after, limit)).await
 }
 
 /// The bodies of the listed objects that are still there.

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::{Fate, Service, disk as open_disk, put};
+use crate::domain::key::to_hex;
 use crate::storage::disk::{self, Disk};
-use crate::storage::sigv4::hex;
 use crate::storage::{Condition, List, ObjectStore, Put, Tag};
 
 #[test]
@@ -46,12 +46,7 @@ fn a_folder_is_listed_once() {
             .insert(name.to_owned(), b"x".to_vec());
     }
     let keys = |prefix: &str, after: Option<&str>, limit| {
-        let query = List {
-            prefix,
-            after,
-            limit,
-            summaries: false,
-        };
+        let query = List::keys(prefix, after, limit);
         let page = block_on(open_disk(&service, &memory).list(query)).unwrap();
         let keys: Vec<_> = page.rows.into_iter().map(|row| row.key).collect();
         (keys.join(" "), page.more)
@@ -107,12 +102,7 @@ fn fate() -> impl Strategy<Value = Option<Fate>> {
 }
 
 async fn list_all(store: &Disk, prefix: &str) -> Vec<(String, Option<Tag>)> {
-    let query = List {
-        prefix,
-        after: None,
-        limit: 1_000,
-        summaries: false,
-    };
+    let query = List::keys(prefix, None, 1_000);
     let rows = store
         .list(query)
         .await
@@ -175,7 +165,7 @@ proptest! {
                 let there: Vec<_> = objects.keys().filter(|key| key.starts_with(prefix)).collect();
                 prop_assert_eq!(listed.iter().map(|(key, _)| key).collect::<Vec<_>>(), there);
                 for (key, tag) in listed {
-                    let hash = hex(&Sha256::digest(&objects[&key])[..16]);
+                    let hash = to_hex(&Sha256::digest(&objects[&key])[..16]);
                     prop_assert!(tag.is_none_or(|tag| tag.0 == hash), "{}", key);
                 }
             }

@@ -90,11 +90,6 @@ fn a_bucket_that_is_not_there_is_no_empty_bucket() {
     assert_eq!(said, "the store answered 404: NoSuchBucket");
     assert!(block_on(store.delete("a/b")).is_err());
     assert!(block_on(put(&store, Condition::Matches(&tag))).is_err());
-    let everything = List {
-        prefix: "",
-        after: None,
-        limit: 10,
-        summaries: false,
-    };
+    let everything = List::keys("", None, 10);
     assert!(block_on(store.list(everything)).is_err());
 }
