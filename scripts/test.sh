@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test: the native ones; what a client sees, on each kind of bucket; the rest.
+# Runs the tests: the native ones; what a client sees, on each kind of bucket; the rest.
 #
 #   scripts/test.sh FILE...    only these files, with what they need
 set -euo pipefail
