@@ -68,7 +68,8 @@ exchange before.
     help: `Usage: mess reindex
 
 Rebuilds what can be told from something else: threads that are missing or cannot be read from the
-log, log objects and index entries from the threads, keys from the executors' records. What is in
+log, log objects and index entries from the threads, keys from the executors' records; empty files are
+removed. Registrations that the log has lost stay lost to it. What is in
 order stays as it is; a thread that cannot be read is removed before it is rebuilt. Stop the exchange
 before, and copy the bucket if it is precious. Of use after a power cut, a file that was deleted by
 mistake, or when the audit finds something.`,
@@ -118,7 +119,7 @@ async function copy(tools) {
 }
 
 async function reindex(tools) {
-  const discarded = await tools.walk("/reindex?step=discard&", new Progress("reading threads"));
+  const discarded = await tools.walk("/reindex?step=discard&", new Progress("reading objects"));
   for (const exchange of await tools.call("/reindex?step=exchanges")) {
     const step = `/reindex?step=derive&exchange=${exchange}`;
     const progress = new Progress(`reading the log of ${exchange}`);
@@ -132,8 +133,8 @@ async function reindex(tools) {
   const settled = await tools.walk("/reindex?step=settle&", new Progress("settling threads"));
   const swept = await tools.walk("/reindex?step=sweep&", new Progress("sweeping the index"));
   console.log(
-    `${settled.objects} threads are in order; ${discarded.changed} that could not be read were ` +
-      `removed before the log was read, and ${swept.changed} index entries that belonged to none.`,
+    `${settled.objects} threads are in order; removed were ${discarded.changed} objects that could not ` +
+      `be read, before the log was, and ${swept.changed} index entries that belonged to no thread.`,
   );
   return true;
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::deliver::summarize;
 use super::{ServiceError, WRITE_WINDOW, to_json};
 use crate::app::App;
+use crate::background::nothing;
 use crate::delivery::FORMS;
 use crate::delivery::attempt::seal_owner;
 use crate::delivery::record::Owner;
@@ -122,8 +123,22 @@ pub async fn change_profile(
     id: ExecutorId,
     profile: Profile,
 ) -> Result<(), ServiceError> {
+    let at_work = app.clone();
+    let work = async move {
+        let changed = swap_profile(&at_work, &exchange, &id, &profile).await;
+        (changed, nothing())
+    };
+    app.background.finish(work).await?
+}
+
+async fn swap_profile(
+    app: &App,
+    exchange: &ExchangeId,
+    id: &ExecutorId,
+    profile: &Profile,
+) -> Result<(), ServiceError> {
     let store = app.store.as_ref();
-    let key = layout::executor(&exchange, &id);
+    let key = layout::executor(exchange, id);
     let current = load::<Executor>(store, &key).await?;
     let now = app.clock.now();
     let target = Target {
@@ -139,7 +154,7 @@ pub async fn change_profile(
         |_| None,
         |executor: Option<Executor>| {
             let mut executor = executor.ok_or(ServiceError::NoExecutor)?;
-            edit(app, &exchange, &mut executor, profile.clone())?;
+            edit(app, exchange, &mut executor, profile.clone())?;
             executor.last_seen = executor.last_seen.max(now);
             let body = to_json(&executor, "the profile", EXECUTOR_BYTES)?;
             Ok(Step::Put(body, Some(executor.summary()), ()))

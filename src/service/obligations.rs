@@ -164,7 +164,7 @@ impl Obligation {
     pub async fn open(&self, app: &App) -> Result<(), StoreError> {
         let key = self.first_key();
         app.store
-            .put(&key, self.to_json()?, None, Condition::Always)
+            .put(&key, self.to_json()?, None, Condition::Absent)
             .await?;
         Ok(())
     }

@@ -31,8 +31,6 @@ pub async fn register(
     id: ExecutorId,
     profile: Profile,
 ) -> Result<ApiKey, ServiceError> {
-    // A new exchange is marked as one with nothing to take over before its first member.
-    derive::mark_if_new(app, &exchange).await?;
     let work = run(app.clone(), exchange, id, profile);
     app.background.finish(work).await?
 }
@@ -67,6 +65,10 @@ async fn run(
         Ok(body) => body,
         Err(error) => return (Err(error), nothing()),
     };
+    // A new exchange is marked as one with nothing to take over before its first member.
+    if let Err(error) = derive::mark_if_new(&app, &exchange).await {
+        return (Err(error), nothing());
+    }
     // 1.
     let store = app.store.as_ref();
     let record_key = layout::executor(&exchange, &id);

@@ -136,7 +136,7 @@ impl Settlement {
     /// Before the answer, all at once: the log object, the new index entries, the removal from
     /// the list of the old status. False when something failed and is left to the tick.
     pub async fn publish(&self, store: &dyn ObjectStore) -> bool {
-        let log = write_log(store, &self.log_key, &self.log);
+        let log = self.publish_log(store);
         let entries = join_all(
             self.entries
                 .iter()
@@ -145,6 +145,11 @@ impl Settlement {
         let left = delete_all(store, &self.left);
         let (log, (entries, left)) = join(log, join(entries, left)).await;
         log && left && entries.into_iter().all(|done| done)
+    }
+
+    /// The log object alone.
+    pub async fn publish_log(&self, store: &dyn ObjectStore) -> bool {
+        write_log(store, &self.log_key, &self.log).await
     }
 
     /// After the answer: takes back our entries if the thread has moved on while we wrote them,
@@ -168,7 +173,7 @@ impl Settlement {
         if current.version == self.state.version {
             return self.publish(store).await && self.tidy(store).await;
         }
-        let log = write_log(store, &self.log_key, &self.log);
+        let log = self.publish_log(store);
         let left = delete_all(store, &self.left);
         let (log, left) = join(log, left).await;
         log && left && self.tidy(store).await

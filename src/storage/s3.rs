@@ -10,7 +10,7 @@
 //!
 //! A conditional put whose first try may have been done, and whose next finds the condition
 //! broken, may have broken it itself: if what is stored is what was put, it was, and else its
-//! outcome is unknown.
+//! outcome is unknown. So is that of any put without a condition that is tried again.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -233,6 +233,10 @@ impl ObjectStore for S3 {
         }
         if !(200..300).contains(&answer.status) {
             return Err(failed(&describe(&answer)));
+        }
+        // Without a condition, the earlier try can still land on whatever is there by then.
+        if repeated && matches!(condition, Condition::Always) {
+            return Err(failed("a try without an answer may still be done"));
         }
         let etag = answer.etag.ok_or_else(|| failed("no ETag"))?;
         Ok(Put::Stored(tag_of(&etag)))

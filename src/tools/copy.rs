@@ -76,7 +76,8 @@ pub async fn copy(
     })
 }
 
-/// Hashes a stretch on top of the digest of all before it.
+/// Hashes a stretch on top of the digest of all before it: key after key, however the store cuts
+/// its pages. What is listed and cannot be read (an empty file) does not count.
 pub async fn digest(
     store: &dyn ObjectStore,
     after: Option<&str>,
@@ -91,13 +92,20 @@ pub async fn digest(
         .buffered(PARALLEL)
         .try_collect()
         .await?;
-    let mut digest = Sha256::new_with_prefix(before.unwrap_or_default());
+    let mut digest = before.unwrap_or_default().to_owned();
+    let mut objects: usize = 0;
     for (row, hash) in page.rows.iter().zip(hashes) {
-        digest.update(&row.key);
-        digest.update(hash.unwrap_or_default());
+        if let Some(hash) = hash {
+            let chained = Sha256::new_with_prefix(digest)
+                .chain_update(&row.key)
+                .chain_update(hash);
+            digest = to_hex(&chained.finalize());
+            objects = objects.saturating_add(1);
+        }
     }
     Ok(Walked {
-        digest: Some(to_hex(&digest.finalize())),
+        objects,
+        digest: Some(digest),
         ..Walked::over(&page)
     })
 }

@@ -4,10 +4,12 @@
 //! the bucket still tells it; doing it twice does no harm. Step by step:
 //!
 //! 1. `step=exchanges`: which exchanges there are;
-//! 2. `step=discard&after={key}`: threads that cannot be read are removed, a stretch at a time;
+//! 2. `step=discard&after={key}`: empty objects, and threads that cannot be read, are removed, a
+//!    stretch at a time;
 //! 3. `step=derive&exchange={id}`, first with `begin`: what is only in the log is taken over from
 //!    it, as from another server's bucket, until it says that it is `done`;
-//! 4. `step=settle&after={key}`: each thread has its log objects and its index entries;
+//! 4. `step=settle&after={key}`: each thread has its index entries, and the log objects of what it
+//!    was told by this server;
 //! 5. `step=sweep&after={key}`: index entries that belong to no thread as it is are removed.
 
 use std::collections::HashMap;
@@ -21,9 +23,9 @@ use crate::app::App;
 use crate::domain::ids::ExchangeId;
 use crate::domain::thread::{Thread, ThreadState};
 use crate::service::derive;
-use crate::service::settle::{Settlement, entries};
+use crate::service::settle::{Settlement, entries, put_entry};
 use crate::storage::cas::load;
-use crate::storage::{List, Row, StoreError, layout};
+use crate::storage::{List, Row, StoreError, encode, layout};
 
 /// Objects in a stretch.
 const STRETCH: usize = 200;
@@ -36,14 +38,21 @@ pub async fn step(app: &Rc<App>, query: &HashMap<String, String>) -> Result<Valu
     let after = given("after");
     Ok(match given("step") {
         Some("exchanges") => json!(exchanges(app).await?),
-        Some("discard") => walk(app, "threads/", after, discard).await?,
+        Some("discard") => walk(app, "", after, discard).await?,
         Some("derive") => {
             let exchange = ExchangeId::parse(given("exchange").unwrap_or_default(), "exchange")
                 .map_err(|_| ToolError::NoSuchTool)?;
+            // So that the tick goes on with it if this is cut short.
+            let obligation = derive::obligation(&exchange);
             if given("begin").is_some() {
+                obligation.open(app).await?;
                 app.store.delete(&layout::derived(&exchange)).await?;
             }
-            json!({"done": derive::advance(app, &exchange).await?})
+            let done = derive::advance(app, &exchange).await?;
+            if done {
+                app.store.delete(&obligation.first_key()).await?;
+            }
+            json!({"done": done})
         }
         Some("settle") => walk(app, "threads/", after, settle).await?,
         Some("sweep") => walk(app, "index/", after, sweep).await?,
@@ -101,16 +110,17 @@ async fn walk(
 
 /// 2.
 async fn discard(app: &App, key: &str) -> Result<bool, StoreError> {
-    let object = app.store.get(key).await?;
     let is_thread = |body: &[u8]| serde_json::from_slice::<Thread>(body).is_ok();
-    if object.is_some_and(|object| is_thread(&object.body)) {
-        return Ok(false);
+    match app.store.get(key).await? {
+        Some(object) if !key.starts_with("threads/") || is_thread(&object.body) => Ok(false),
+        _ => {
+            app.store.delete(key).await?;
+            Ok(true)
+        }
     }
-    app.store.delete(key).await?;
-    Ok(true)
 }
 
-/// 4. What the tick does for a batch whose writer died, for all of them.
+/// 4.
 async fn settle(app: &App, key: &str) -> Result<bool, StoreError> {
     let Some(exchange) = exchange_of(key) else {
         return Ok(false);
@@ -120,16 +130,29 @@ async fn settle(app: &App, key: &str) -> Result<bool, StoreError> {
         return Ok(false);
     };
     let thread = thread.document;
-    let mut batches: Vec<_> = thread.events.iter().map(|event| event.batch_id).collect();
+    let mut done = true;
+    // What another server wrote lies where that server put it, each event a batch of its own.
+    let ours = thread
+        .events
+        .iter()
+        .filter(|event| event.batch_id != event.event_id);
+    let mut batches: Vec<_> = ours.map(|event| event.batch_id).collect();
     batches.dedup();
     for batch in batches {
-        if let Some(settlement) = Settlement::of(&exchange, &thread, batch)?
-            && !settlement.repeat(store, &thread.state).await
-        {
-            return Err(StoreError::new("settle", key, &"a step failed"));
+        if let Some(settlement) = Settlement::of(&exchange, &thread, batch)? {
+            done &= settlement.publish_log(store).await;
         }
     }
-    Ok(true)
+    let summary = encode(key, &thread.state)?;
+    let summary = String::from_utf8_lossy(&summary);
+    for entry in entries(&exchange, &thread.state) {
+        done &= put_entry(store, &entry, &summary).await;
+    }
+    if done {
+        Ok(true)
+    } else {
+        Err(StoreError::new("settle", key, &"a step failed"))
+    }
 }
 
 /// 5.

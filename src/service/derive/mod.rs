@@ -163,7 +163,7 @@ async fn begin(app: &App, exchange: &ExchangeId) -> Result<bool, StoreError> {
 }
 
 /// The obligation to take the exchange over: the same one whoever opens it, due at once.
-fn obligation(exchange: &ExchangeId) -> Obligation {
+pub fn obligation(exchange: &ExchangeId) -> Obligation {
     let mut id = [0; 16];
     for (byte, from) in id.iter_mut().zip(sha2::Sha256::digest(exchange.as_str())) {
         *byte = from;

@@ -14,19 +14,31 @@ use crate::storage::{Condition, List, ObjectStore, Put, Tag};
 
 #[test]
 fn s3_is_asked_again_until_it_answers() {
-    let faults = [429, 500, 502, 503, 504, 409].map(Fate::Refused);
+    let faults = [429, 500, 503, 504, 409].map(Fate::Refused);
     let service = Service::with_fates(&[&faults[..], &[Fate::Lost]].concat());
-    let stored = block_on(put(&s3(&service), Condition::Always)).unwrap();
+    let stored = block_on(put(&s3(&service), Condition::Absent)).unwrap();
     assert!(matches!(stored, Put::Stored(_)));
-    assert_eq!(service.requests.borrow().len(), 8);
+    assert_eq!(service.requests.borrow().len(), 7);
 
     let service = Service::with_fates(&vec![Fate::Refused(503); 100]);
-    let error = block_on(put(&s3(&service), Condition::Always)).unwrap_err();
-    assert!(
-        error.starts_with("the store answered 503 (8 tries in"),
-        "{error}"
-    );
+    let error = block_on(put(&s3(&service), Condition::Absent)).unwrap_err();
+    assert!(error.starts_with("the store answered 503 ("), "{error}");
+    assert!(service.requests.borrow().len() <= 8);
     assert!(!error.contains("hush"));
+}
+
+#[test]
+fn a_put_without_a_condition_is_certain_only_at_once() {
+    for (fate, is_certain) in [
+        (Fate::Refused(429), true),
+        (Fate::Refused(503), false),
+        (Fate::Lost, false),
+    ] {
+        let service = Service::with_fates(std::slice::from_ref(&fate));
+        let outcome = block_on(put(&s3(&service), Condition::Always));
+        assert_eq!(outcome.is_ok(), is_certain, "{fate:?}: {outcome:?}");
+        assert_eq!(service.objects.borrow()["a/b"], b"new");
+    }
 }
 
 #[test]
