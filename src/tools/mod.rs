@@ -19,7 +19,7 @@ mod below;
 mod copy;
 pub mod reindex;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ pub async fn handle(
     background: Background,
 ) -> worker::Result<Response> {
     let url = request.url()?;
-    let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
+    let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
     match run(url.path(), &query, env, background).await {
         Ok(value) => Response::from_json(&value),
         Err(error) => {
@@ -88,7 +88,7 @@ pub async fn handle(
 
 async fn run(
     path: &str,
-    query: &HashMap<String, String>,
+    query: &BTreeMap<String, String>,
     env: &Env,
     background: Background,
 ) -> Result<Value, ToolError> {

@@ -12,7 +12,7 @@
 //!    was told by this server;
 //! 5. `step=sweep&after={key}`: index entries that belong to no thread as it is are removed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -33,7 +33,7 @@ const STRETCH: usize = 200;
 const PARALLEL: usize = 6;
 
 /// Does one step.
-pub async fn step(app: &Rc<App>, query: &HashMap<String, String>) -> Result<Value, ToolError> {
+pub async fn step(app: &Rc<App>, query: &BTreeMap<String, String>) -> Result<Value, ToolError> {
     let given = |name: &str| query.get(name).map(String::as_str);
     let after = given("after");
     Ok(match given("step") {
