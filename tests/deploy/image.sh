@@ -323,11 +323,12 @@ for name, service in services.items():
 same("volume", services["mess-exchange"]["volumes"], [f"data:{volume}"])
 same("network of the bucket", file["networks"]["bucket"], {"internal": True})
 store = services["mess-exchange-minio"]["environment"]
-for name in ("minio", "minio-bucket"):
-    its = services[name]["environment"]
-    same(f"{name}: user", its["MINIO_ROOT_USER"], store["S3_ACCESS_KEY"])
-    same(f"{name}: password", its["MINIO_ROOT_PASSWORD"], store["S3_SECRET_KEY"])
-assert f"minio/{store['S3_BUCKET']}" in services["minio-bucket"]["command"][0], "the bucket's name"
+minio, bucket = services["minio"]["environment"], services["minio-bucket"]
+same("user", minio["MINIO_ROOT_USER"], store["S3_ACCESS_KEY"])
+same("password", minio["MINIO_ROOT_PASSWORD"], store["S3_SECRET_KEY"])
+host = f"http://{store['S3_ACCESS_KEY']}:{store['S3_SECRET_KEY']}@minio:9000"
+same("who makes the bucket", bucket["environment"], {"MC_HOST_minio": host})
+same("the bucket's name", bucket["entrypoint"][-1], f"minio/{store['S3_BUCKET']}")
 PYTHON
 }
 
