@@ -7,7 +7,7 @@
 //!
 //! A folder is listed as a whole, unsorted; each is listed once and remembered, see `folders.rs`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::folders::{Folder, Folders};
 use super::sigv4::encode_path;
 use super::wire::{Incoming, Outgoing, Wire};
-use super::{Condition, List, Object, ObjectStore, Page, Put, Row, StoreError, Tag};
+use super::{Condition, List, Object, ObjectStore, Operations, Page, Put, Row, StoreError, Tag};
 use crate::clock::Clock;
 use crate::domain::key::to_hex;
 use crate::domain::time::Timestamp;
@@ -40,7 +40,7 @@ pub struct Disk {
     wire: Rc<dyn Wire>,
     clock: Rc<dyn Clock>,
     memory: Rc<Memory>,
-    operations: Cell<usize>,
+    operations: Operations,
 }
 
 /// What the isolate, being the only writer, knows of the directory.
@@ -65,12 +65,8 @@ impl Disk {
             wire,
             clock,
             memory,
-            operations: Cell::new(0),
+            operations: Operations::default(),
         }
-    }
-
-    fn count(&self) {
-        self.operations.set(self.operations.get().saturating_add(1));
     }
 
     async fn send(
@@ -236,11 +232,11 @@ impl ObjectStore for Disk {
     }
 
     fn operations(&self) -> usize {
-        self.operations.get()
+        self.operations.so_far()
     }
 
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
-        self.count();
+        self.operations.count();
         self.read(key).await
     }
 
@@ -251,7 +247,7 @@ impl ObjectStore for Disk {
         _summary: Option<&str>,
         condition: Condition<'_>,
     ) -> Result<Put, StoreError> {
-        self.count();
+        self.operations.count();
         let _taken = self.take("put", key).await?;
         let holds = match condition {
             Condition::Always => true,
@@ -269,7 +265,7 @@ impl ObjectStore for Disk {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.count();
+        self.operations.count();
         let _taken = self.take("delete", key).await?;
         // The service deletes a folder with everything below it.
         let found = self.send("HEAD", key, None).await?;
@@ -288,7 +284,7 @@ impl ObjectStore for Disk {
 
     /// Walks the folders below the prefix, in the order of their keys.
     async fn list(&self, query: List<'_>) -> Result<Page, StoreError> {
-        self.count();
+        self.operations.count();
         let List { prefix, limit, .. } = query;
         let after = query.after.unwrap_or_default();
         let limit = limit.clamp(1, 1_000);

@@ -20,6 +20,8 @@ pub mod memory;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
+
 use async_trait::async_trait;
 use serde::Serialize;
 
@@ -79,6 +81,20 @@ pub trait ObjectStore {
     ///
     /// A page may hold fewer rows than asked for; it holds at least one if `more` is set.
     async fn list(&self, query: List<'_>) -> Result<Page, StoreError>;
+}
+
+/// Counts the operations that were asked of a backend.
+#[derive(Default)]
+struct Operations(Cell<usize>);
+
+impl Operations {
+    fn count(&self) {
+        self.0.set(self.0.get().saturating_add(1));
+    }
+
+    fn so_far(&self) -> usize {
+        self.0.get()
+    }
 }
 
 /// The version tag of an object's content: equal tags of one key mean equal content.

@@ -1,12 +1,11 @@
 //! Cloudflare R2 through the Worker's binding.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 
 use async_trait::async_trait;
 use worker::{Bucket, Conditional, Include};
 
-use super::{Condition, List, Object, ObjectStore, Page, Put, Row, StoreError, Tag};
+use super::{Condition, List, Object, ObjectStore, Operations, Page, Put, Row, StoreError, Tag};
 
 /// The custom metadata under which a summary lies.
 const SUMMARY: &str = "summary";
@@ -21,7 +20,7 @@ const SUMMARY_PAGE: usize = 100;
 /// An R2 bucket.
 pub struct R2 {
     bucket: Bucket,
-    operations: Cell<usize>,
+    operations: Operations,
 }
 
 impl R2 {
@@ -29,12 +28,8 @@ impl R2 {
     pub fn new(bucket: Bucket) -> Self {
         Self {
             bucket,
-            operations: Cell::new(0),
+            operations: Operations::default(),
         }
-    }
-
-    fn count(&self) {
-        self.operations.set(self.operations.get().saturating_add(1));
     }
 }
 
@@ -45,11 +40,11 @@ impl ObjectStore for R2 {
     }
 
     fn operations(&self) -> usize {
-        self.operations.get()
+        self.operations.so_far()
     }
 
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
-        self.count();
+        self.operations.count();
         let failed = |error: worker::Error| StoreError::new("get", key, &error);
         let Some(object) = self.bucket.get(key).execute().await.map_err(failed)? else {
             return Ok(None);
@@ -71,7 +66,7 @@ impl ObjectStore for R2 {
         summary: Option<&str>,
         condition: Condition<'_>,
     ) -> Result<Put, StoreError> {
-        self.count();
+        self.operations.count();
         let mut put = self.bucket.put(key, body);
         if let Some(summary) = summary.filter(|text| metadata_bytes(text) <= SUMMARY_BYTES) {
             let metadata = HashMap::from([(SUMMARY.to_owned(), summary.to_owned())]);
@@ -96,7 +91,7 @@ impl ObjectStore for R2 {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.count();
+        self.operations.count();
         self.bucket
             .delete(key)
             .await
@@ -119,7 +114,7 @@ impl ObjectStore for R2 {
             if let Some(cursor) = cursor {
                 list = list.cursor(cursor);
             }
-            self.count();
+            self.operations.count();
             let objects = list.execute().await.map_err(failed)?;
             // R2 does not promise that a page it cuts short holds anything.
             if !objects.truncated() || !objects.objects().is_empty() {

@@ -12,7 +12,6 @@
 //! broken, may have broken it itself: if what is stored is what was put, it was, and else its
 //! outcome is unknown. So is that of any put without a condition that is tried again.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use url::Url;
 
 use super::sigv4::{Credentials, encode_path, encode_query, sign};
 use super::wire::{Incoming, Outgoing, Wire};
-use super::{Condition, List, Object, ObjectStore, Page, Put, Row, StoreError, Tag};
+use super::{Condition, List, Object, ObjectStore, Operations, Page, Put, Row, StoreError, Tag};
 use crate::clock::Clock;
 
 /// How often a request is tried.
@@ -51,7 +50,7 @@ pub struct S3 {
     wire: Rc<dyn Wire>,
     clock: Rc<dyn Clock>,
     settings: Settings,
-    operations: Cell<usize>,
+    operations: Operations,
 }
 
 /// A definite answer.
@@ -68,7 +67,7 @@ impl S3 {
             wire,
             clock,
             settings,
-            operations: Cell::new(0),
+            operations: Operations::default(),
         }
     }
 
@@ -79,7 +78,7 @@ impl S3 {
         query: &[(&str, &str)],
         request: Outgoing,
     ) -> Result<Answered, String> {
-        self.operations.set(self.operations.get().saturating_add(1));
+        self.operations.count();
         let mut url = self.settings.bucket.clone();
         let path = format!("{}{}", url.path(), encode_path(key));
         url.set_path(&path);
@@ -172,7 +171,7 @@ impl ObjectStore for S3 {
     }
 
     fn operations(&self) -> usize {
-        self.operations.get()
+        self.operations.so_far()
     }
 
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
