@@ -1,10 +1,15 @@
 //! The deployment's settings: read once from the environment into one typed value.
 
+use std::collections::BTreeMap;
+
 use url::Url;
 
+use crate::domain::duration::Duration;
 use crate::domain::ids::ExchangeId;
+use crate::domain::limits::{NUDGE_AFTER, NUDGES};
 use crate::domain::quiet_hours::Zones;
 use crate::domain::sealed::Keys;
+use crate::domain::status::Priority;
 use crate::domain::time::Timestamp;
 use crate::storage::s3;
 use crate::storage::sigv4::Credentials;
@@ -24,6 +29,8 @@ pub struct Config {
     pub outbound_allow_private: bool,
     /// `SECRETS_KEY`: what credentials of channels and hooks are sealed with.
     pub secrets: Keys,
+    /// `NUDGES`: when requests that nobody claims are announced again.
+    pub nudges: Nudges,
     /// `STORAGE_TYPE`: where the bucket is.
     pub storage: Storage,
 }
@@ -37,6 +44,61 @@ pub enum Storage {
     Filesystem,
     /// `s3`: a bucket by S3's interface, at `S3_ENDPOINT` or at AWS.
     S3(s3::Settings),
+}
+
+/// When requests that nobody claims are announced again, by exchange and priority.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nudges(BTreeMap<String, BTreeMap<String, Vec<Duration>>>);
+
+impl Nudges {
+    /// The name under which the setting has what holds for all exchanges.
+    const ALL: &str = "*";
+
+    /// Reads `{exchange or "*": {"elevated" or "urgent": [duration, …]}}`.
+    fn read(given: Option<&str>) -> Result<Self, ConfigError> {
+        let Some(text) = given else {
+            return Ok(Self::default());
+        };
+        let wrong = |problem: String| ConfigError::new("NUDGES", problem);
+        let parsed = serde_json::from_str(text).map(Self).map_err(|_| {
+            wrong("must be JSON like {\"*\": {\"urgent\": [\"PT15M\", \"PT1H\"]}}".to_owned())
+        })?;
+        for (exchange, by_priority) in &parsed.0 {
+            if exchange != Self::ALL {
+                ExchangeId::parse(exchange, "each exchange")
+                    .map_err(|invalid| wrong(format!("must be right: {invalid}")))?;
+            }
+            for (priority, waits) in by_priority {
+                if !["elevated", "urgent"].contains(&priority.as_str()) {
+                    let problem = "must be of priorities elevated and urgent only";
+                    return Err(wrong(problem.to_owned()));
+                }
+                let is_rising = waits.is_sorted_by(|a, b| a < b);
+                if !is_rising || !waits.iter().all(|wait| NUDGE_AFTER.contains(wait)) {
+                    let problem = "must have rising durations from PT1M to P7D";
+                    return Err(wrong(problem.to_owned()));
+                }
+                if waits.len() > NUDGES {
+                    let problem = format!("must have at most {NUDGES} durations for a priority");
+                    return Err(wrong(problem));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// For how long a request stays open until it is announced again, each time.
+    pub fn after(&self, exchange: &ExchangeId, priority: Priority) -> Vec<Duration> {
+        let set = [exchange.as_str(), Self::ALL]
+            .into_iter()
+            .find_map(|name| self.0.get(name)?.get(priority.as_str()));
+        let default = || match priority {
+            Priority::Urgent => vec![Duration::minutes(15), Duration::minutes(60)],
+            Priority::Elevated => vec![Duration::minutes(60), Duration::minutes(240)],
+            Priority::Normal | Priority::Background => Vec::new(),
+        };
+        set.cloned().unwrap_or_else(default)
+    }
 }
 
 /// A setting that cannot be used.
@@ -98,6 +160,7 @@ impl Config {
             default_timezone,
             outbound_allow_private,
             secrets,
+            nudges: Nudges::read(given("NUDGES").as_deref())?,
             storage: read_storage(&given)?,
         })
     }
@@ -219,6 +282,25 @@ mod tests {
         assert!(config.outbound_allow_private);
     }
 
+    #[test]
+    fn nudges_are_set_for_one_exchange_or_for_all() {
+        let after = |nudges: &Nudges, exchange: &str, priority| -> Vec<String> {
+            let exchange = ExchangeId::parse(exchange, "").unwrap();
+            let waits = nudges.after(&exchange, priority);
+            waits.iter().map(ToString::to_string).collect()
+        };
+        let default = read(&[]).unwrap().nudges;
+        assert_eq!(after(&default, "home", Priority::Urgent), ["PT15M", "PT1H"]);
+        assert_eq!(after(&default, "home", Priority::Elevated), ["PT1H", "PT4H"]);
+        assert!(after(&default, "home", Priority::Normal).is_empty());
+        let set = r#"{"*": {"urgent": ["PT5M"]}, "home": {"urgent": [], "elevated": ["P1D"]}}"#;
+        let set = read(&[("NUDGES", set)]).unwrap().nudges;
+        assert!(after(&set, "home", Priority::Urgent).is_empty());
+        assert_eq!(after(&set, "home", Priority::Elevated), ["P1D"]);
+        assert_eq!(after(&set, "work", Priority::Urgent), ["PT5M"]);
+        assert_eq!(after(&set, "work", Priority::Elevated), ["PT1H", "PT4H"]);
+    }
+
     const KEYS: [(&str, &str); 2] = [("S3_ACCESS_KEY", "id"), ("S3_SECRET_KEY", "hush")];
 
     fn read_s3(settings: &[(&str, &str)]) -> Result<s3::Settings, ConfigError> {
@@ -316,6 +398,13 @@ mod tests {
             ("OUTBOUND_ALLOW_PRIVATE", "yes please"),
             ("SECRETS_KEY", "c2hvcnQ="),
             ("STORAGE_TYPE", "ftp"),
+            ("NUDGES", "PT15M"),
+            ("NUDGES", r#"{"*": {"urgent": ["soon"]}}"#),
+            ("NUDGES", r#"{"*": {"normal": []}}"#),
+            ("NUDGES", r#"{"a b": {}}"#),
+            ("NUDGES", r#"{"*": {"urgent": ["PT1H", "PT15M"]}}"#),
+            ("NUDGES", r#"{"*": {"urgent": ["PT30S"]}}"#),
+            ("NUDGES", r#"{"*": {"urgent": ["PT1M","PT2M","PT3M","PT4M","PT5M","PT6M"]}}"#),
         ] {
             let text = read(&[(name, value)]).err().unwrap().to_string();
             assert!(

@@ -14,6 +14,7 @@ use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::ApiKey;
 use crate::domain::limits::BODY_BYTES;
 use crate::domain::text::{Fields, Invalid};
+use crate::domain::thread::Tag;
 use crate::service::authenticate::executor_of;
 
 /// How much of a body is read at all.
@@ -59,6 +60,11 @@ impl Call {
             &self.param("executor_id")?,
             "executor_id",
         )?)
+    }
+
+    /// The capability of the path, which may be any text.
+    pub fn capability(&self) -> Result<String, ApiError> {
+        self.param("capability_id")
     }
 
     /// The thread of the path.
@@ -116,19 +122,27 @@ impl Call {
 
     /// The fields of the body, which must be a JSON object of at most `limit` bytes.
     pub async fn fields(&mut self, limit: usize) -> Result<Fields, ApiError> {
-        if !self
-            .header("Content-Type")
-            .is_some_and(|text| is_json(&text))
-        {
-            return Err(ApiError::NotJson);
-        }
+        self.check_json()?;
+        parse_fields(&self.body(limit).await?)
+    }
+
+    /// The same; no fields where there is no body.
+    pub async fn optional_fields(&mut self, limit: usize) -> Result<Fields, ApiError> {
         let body = self.body(limit).await?;
-        Ok(
-            Fields::of("", json::parse(&body)?).map_err(|invalid| Invalid {
-                path: "body".to_owned(),
-                ..invalid
-            })?,
-        )
+        if body.is_empty() {
+            return Ok(Fields::new("", serde_json::Map::new()));
+        }
+        self.check_json()?;
+        parse_fields(&body)
+    }
+
+    fn check_json(&self) -> Result<(), ApiError> {
+        let content_type = self.header("Content-Type");
+        if content_type.is_some_and(|text| is_json(&text)) {
+            Ok(())
+        } else {
+            Err(ApiError::NotJson)
+        }
     }
 
     /// The body, of which no more than `limit` bytes are kept whatever its declared length.
@@ -157,6 +171,14 @@ impl Call {
     }
 }
 
+fn parse_fields(body: &[u8]) -> Result<Fields, ApiError> {
+    let fields = Fields::of("", json::parse(body)?);
+    Ok(fields.map_err(|invalid| Invalid {
+        path: "body".to_owned(),
+        ..invalid
+    })?)
+}
+
 /// Whether a media type is JSON: `application/json`, or a type with the suffix `+json`.
 fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
@@ -165,25 +187,30 @@ fn is_json(content_type: &str) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// The versions that an `If-Match` or `If-None-Match` header names; `None` for `*`.
+/// The tags that an `If-Match` or `If-None-Match` header names; `None` for `*`.
 ///
-/// A tag that is none of ours matches no version. `weak` says whether `W/` tags count.
-pub fn versions(header: &str, weak: bool) -> Option<Vec<u64>> {
+/// A tag that is none of ours matches nothing. `weak` says whether `W/` tags count.
+pub fn tags(header: &str, weak: bool) -> Option<Vec<Tag>> {
     if header.trim() == "*" {
         return None;
     }
-    let version = |tag: &str| -> Option<u64> {
+    let parse = |tag: &str| -> Option<Tag> {
         let tag = tag.trim();
         let tag = match tag.strip_prefix("W/") {
             Some(tag) if weak => tag,
             Some(_) => return None,
             None => tag,
         };
-        let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+        let tag = tag.strip_prefix('"')?.strip_suffix('"')?;
+        let (digits, is_due) = match tag.strip_suffix("-due") {
+            Some(digits) => (digits, true),
+            None => (tag, false),
+        };
         let canonical = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
-        if canonical { digits.parse().ok() } else { None }
+        let version = if canonical { digits.parse().ok() } else { None };
+        version.map(|version| Tag { version, is_due })
     };
-    Some(header.split(',').filter_map(version).collect())
+    Some(header.split(',').filter_map(parse).collect())
 }
 
 #[cfg(test)]
@@ -206,13 +233,17 @@ mod tests {
 
     #[test]
     fn entity_tags() {
-        assert_eq!(versions("*", false), None);
-        assert_eq!(versions("\"3\"", false), Some(vec![3]));
-        assert_eq!(versions("\"3\", \"12\"", false), Some(vec![3, 12]));
-        assert_eq!(versions("W/\"3\"", false), Some(vec![]));
-        assert_eq!(versions("W/\"3\"", true), Some(vec![3]));
-        for bad in ["", "3", "\"x\"", "\"03\"", "\"+3\"", "\"\"", "\"3"] {
-            assert_eq!(versions(bad, true), Some(vec![]), "{bad}");
+        let tag = |version, is_due| Tag { version, is_due };
+        assert_eq!(tags("*", false), None);
+        assert_eq!(tags("\"3\"", false), Some(vec![tag(3, false)]));
+        let list = "\"3\", \"12-due\"";
+        assert_eq!(tags(list, false), Some(vec![tag(3, false), tag(12, true)]));
+        assert_eq!(tags("W/\"3\"", false), Some(vec![]));
+        assert_eq!(tags("W/\"3\"", true), Some(vec![tag(3, false)]));
+        for bad in [
+            "", "3", "\"x\"", "\"03\"", "\"+3\"", "\"\"", "\"3", "\"-due\"", "\"3-DUE\"", "\"3-due-due\"",
+        ] {
+            assert_eq!(tags(bad, true), Some(vec![]), "{bad}");
         }
     }
 }

@@ -207,12 +207,12 @@ fn answer_service(error: ServiceError) -> Answer {
             "already_registered",
             "This executor id is registered already; choose another.",
         ),
-        ServiceError::VersionDiffers { version } => Answer::new(
+        ServiceError::VersionDiffers { tag } => Answer::new(
             412,
             "version_differs",
-            format!("The request is at version {version} now; read it again."),
+            format!("The request is at version {tag} now; read it again."),
         )
-        .with("version", version),
+        .with("version", tag.version),
         ServiceError::TooLarge { what, limit, unit } => too_large(what, limit, unit),
         ServiceError::Deriving => Answer::new(
             503,
@@ -231,13 +231,21 @@ fn answer_service(error: ServiceError) -> Answer {
 
 fn answer_refusal(refusal: Refusal) -> Answer {
     match refusal {
-        Refusal::HeldByOther { holder, status } => Answer::new(
-            409,
-            "held_by_other",
-            format!("{holder} holds this request, which is {status}."),
-        )
-        .with("status", status.as_str())
-        .with("executor_id", holder.as_str()),
+        Refusal::HeldByOther {
+            holder,
+            status,
+            lease_until,
+        } => {
+            let until = lease_until.map_or_else(String::new, |until| format!(" until {until}"));
+            let error = format!("{holder} holds this request{until}; it is {status}.");
+            let answer = Answer::new(409, "held_by_other", error)
+                .with("status", status.as_str())
+                .with("executor_id", holder.as_str());
+            match lease_until {
+                Some(until) => answer.with("lease_until", until.to_string()),
+                None => answer,
+            }
+        }
         Refusal::AlreadyYours { holder, status } => Answer::new(
             409,
             "already_yours",
@@ -259,6 +267,38 @@ fn answer_refusal(refusal: Refusal) -> Answer {
                 .with("status", "pending")
                 .with("executor_id", Value::Null)
         }
+        Refusal::NotClaimed => {
+            let error = "Nobody holds this request: there is no claim to renew.";
+            Answer::new(409, "not_claimed", error)
+                .with("status", "pending")
+                .with("executor_id", Value::Null)
+        }
+        Refusal::MissingCapabilities { missing } => {
+            let error = format!(
+                "This request requires what your profile does not claim: {}.",
+                missing.join(", ")
+            );
+            Answer::new(403, "missing_capabilities", error).with("missing", missing)
+        }
+        Refusal::Unconfirmed { status } => Answer::new(
+            409,
+            "unconfirmed",
+            "The requestor wants to confirm first: set needs_confirmation, with what you are going to do as its action, and wait for the reply.",
+        )
+        .with("status", status.as_str()),
+        Refusal::NotRequestor { requestor } => Answer::new(
+            403,
+            "not_requestor",
+            format!("Only {requestor}, who asked for this, can reply."),
+        )
+        .with("requestor_id", requestor.as_str()),
+        Refusal::NoOpenQuestion { status } => Answer::new(
+            409,
+            "no_open_question",
+            format!("Nothing waits for a reply; the request is {status}."),
+        )
+        .with("status", status.as_str()),
+        Refusal::Invalid(invalid) => answer_invalid(invalid),
     }
 }
 

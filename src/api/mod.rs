@@ -1,6 +1,7 @@
 //! The HTTP interface: routes, and what is common to every request and answer.
 
 mod call;
+mod capabilities;
 pub mod errors;
 mod executors;
 mod health;
@@ -29,6 +30,7 @@ const HEAD: &str = "HEAD";
 const OPTIONS: &str = "OPTIONS";
 const PATCH: &str = "PATCH";
 const POST: &str = "POST";
+const PUT: &str = "PUT";
 
 type Handler = fn(Call) -> LocalBoxFuture<'static, Result<Reply, ApiError>>;
 
@@ -80,6 +82,18 @@ const ROUTES: &[Route] = &[
             (GET, |call| Box::pin(requests::get(call))),
             (PATCH, |call| Box::pin(requests::patch(call))),
         ],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/requests/:ref/lease",
+        methods: &[(POST, |call| Box::pin(requests::renew(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/capabilities",
+        methods: &[(GET, |call| Box::pin(capabilities::list(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/capabilities/:capability_id",
+        methods: &[(PUT, |call| Box::pin(capabilities::put(call)))],
     },
 ];
 

@@ -19,7 +19,7 @@ const CORS: [(&str, &str); 4] = [
     ("Access-Control-Allow-Origin", "*"),
     (
         "Access-Control-Allow-Methods",
-        "GET, HEAD, POST, PATCH, OPTIONS",
+        "GET, HEAD, POST, PUT, PATCH, OPTIONS",
     ),
     (
         "Access-Control-Allow-Headers",

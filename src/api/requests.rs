@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::call::{Call, Caller, versions};
+use super::call::{Call, Caller, tags};
 use super::errors::ApiError;
 use super::reply::Reply;
 use crate::domain::cursor::Cursor;
@@ -13,9 +13,10 @@ use crate::domain::event::Event;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::limits::{BODY_BYTES, PAGE_DEFAULT, PAGE_MAX};
 use crate::domain::request::NewRequest;
+use crate::domain::row::{Row, VersionedRow};
 use crate::domain::status::{Priority, Status};
-use crate::domain::text::Invalid;
-use crate::domain::thread::{Thread, ThreadState};
+use crate::domain::text::{Fields, Invalid};
+use crate::domain::thread::{Tag, Thread};
 use crate::domain::time::Timestamp;
 use crate::domain::transition::Update;
 use crate::service::list::{Filter, list as list_threads};
@@ -25,52 +26,84 @@ use crate::service::{create::create, threads};
 /// 201 with the ref of a new request.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     let Caller { exchange, executor } = call.caller().await?;
-    let request = NewRequest::parse(call.fields(BODY_BYTES).await?)?;
+    let fields = call.fields(BODY_BYTES).await?;
+    let nudge_after = |priority| call.app.config.nudges.after(&exchange, priority);
+    let request = NewRequest::parse(fields, call.app.clock.now(), nudge_after)?;
     let state = create(&call.app, exchange.clone(), executor, request).await?;
     let location = format!("/api/v1/exchanges/{exchange}/requests/{}", state.reference);
     let body = json!({"ref": state.reference, "status": state.status});
     Ok(Reply::json(201, &body)
         .header("Location", location)
-        .header("ETag", etag(&state)))
+        .header("ETag", etag(state.tag_as_of(call.app.clock.now()))))
 }
 
-/// 200 with the thread; 304 when the client has this version.
+/// 200 with the thread, as it is by now; 304 when the client has this version and nothing has
+/// fallen due since.
 pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller().await?;
     let reference = call.reference()?;
     let loaded = threads::get(&call.app, &caller.exchange, &reference).await?;
-    let thread = loaded.document;
-    let etag = etag(&thread.state);
-    let known = call.header("If-None-Match").is_some_and(|header| {
-        versions(&header, true).is_none_or(|list| list.contains(&thread.state.version))
-    });
-    let reply = if known {
+    let mut thread = loaded.document;
+    let now = call.app.clock.now();
+    let tag = thread.state.tag_as_of(now);
+    let known = call
+        .header("If-None-Match")
+        .is_some_and(|header| tags(&header, true).is_none_or(|list| list.contains(&tag)));
+    if let Some(state) = thread.state.as_of(now) {
+        thread.state = state;
+    }
+    // One version may fall due twice, so that its tag alone would hide the second time.
+    let reply = if known && !tag.is_due {
         Reply::empty(304)
     } else {
         Reply::json(200, &HashMap::from([("thread", Shown::of(&thread))]))
     };
-    Ok(reply.header("ETag", etag))
+    Ok(reply.header("ETag", etag(tag)))
 }
 
 /// 200 with the status after the change.
-pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
+pub async fn patch(call: Call) -> Result<Reply, ApiError> {
+    change(call, true, Update::parse).await
+}
+
+/// 200 with when the claim ends from now on.
+pub async fn renew(call: Call) -> Result<Reply, ApiError> {
+    change(call, false, Update::parse_renewal).await
+}
+
+async fn change(
+    mut call: Call,
+    needs_body: bool,
+    parse: fn(Fields) -> Result<Update, Invalid>,
+) -> Result<Reply, ApiError> {
     let Caller { exchange, executor } = call.caller().await?;
     let reference = call.reference()?;
     let accepted = call
         .header("If-Match")
-        .and_then(|text| versions(&text, false));
+        .and_then(|text| tags(&text, false));
+    let fields = if needs_body {
+        call.fields(BODY_BYTES).await?
+    } else {
+        call.optional_fields(BODY_BYTES).await?
+    };
     let request = Request {
         exchange,
         reference,
         actor: executor,
-        update: Update::parse(call.fields(BODY_BYTES).await?)?,
-        versions: accepted,
+        update: parse(fields)?,
+        tags: accepted,
     };
     let state = update(&call.app, request).await?;
-    let body = json!({
-        "ref": state.reference, "status": state.status, "version": state.version,
-    });
-    Ok(Reply::json(200, &body).header("ETag", etag(&state)))
+    let now = call.app.clock.now();
+    let tag = state.tag_as_of(now);
+    let state = state.as_of(now).unwrap_or(state);
+    let changed = Changed {
+        reference: &state.reference,
+        status: state.status,
+        version: state.version,
+        lease_until: state.lease_until,
+    };
+    Ok(Reply::json(200, &changed).header("ETag", etag(tag)))
 }
 
 /// 200 with a page of threads.
@@ -151,9 +184,20 @@ fn parse_cursor(
     }
 }
 
-/// The entity tag of a version.
-fn etag(state: &ThreadState) -> String {
-    format!("\"{}\"", state.version)
+/// The entity tag of what is shown.
+fn etag(tag: Tag) -> String {
+    format!("\"{tag}\"")
+}
+
+/// A request after a change.
+#[derive(Serialize)]
+struct Changed<'a> {
+    #[serde(rename = "ref")]
+    reference: &'a Ref,
+    status: Status,
+    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_until: Option<Timestamp>,
 }
 
 /// A page of a list.
@@ -167,41 +211,11 @@ struct Page<'a> {
     complete: Option<bool>,
 }
 
-/// A thread as a list shows it.
-#[derive(Serialize)]
-struct Row<'a> {
-    #[serde(rename = "ref")]
-    reference: &'a Ref,
-    status: Status,
-    intent: &'a str,
-    requestor_id: &'a ExecutorId,
-    executor_id: Option<&'a ExecutorId>,
-    priority: Priority,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl<'a> Row<'a> {
-    fn of(state: &'a ThreadState) -> Self {
-        Self {
-            reference: &state.reference,
-            status: state.status,
-            intent: &state.intent,
-            requestor_id: &state.requestor_id,
-            executor_id: state.executor_id.as_ref(),
-            priority: state.priority,
-            created_at: state.created_at,
-            updated_at: state.updated_at,
-        }
-    }
-}
-
 /// A thread in full.
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(flatten)]
-    row: Row<'a>,
-    version: u64,
+    row: VersionedRow<'a>,
     messages: Vec<Message<'a>>,
 }
 
@@ -221,8 +235,7 @@ impl<'a> Shown<'a> {
             mess,
         };
         Self {
-            row: Row::of(&thread.state),
-            version: thread.state.version,
+            row: VersionedRow::of(&thread.state),
             messages: thread.messages().map(message).collect(),
         }
     }

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::notice::Notice;
+use super::notice::{News, Notice};
 use super::plan::{
     Chunk, Moment, Owed, Readiness, Subscription, creators, delivery_id, is_bystander, is_meant,
     needs_external_id, readiness, was_there,
@@ -44,25 +44,24 @@ pub async fn attempt(app: &App, chunk: &Chunk, now: Timestamp) -> Result<Vec<Owe
     };
     let thread = thread.document;
     let public_url = app.config.public_url.as_deref();
-    let names = chunk.names.clone();
-    let Some(notice) = Notice::of(
-        &chunk.exchange_id,
-        &thread,
-        chunk.batch_id,
-        names,
-        public_url,
-    ) else {
+    let (exchange, batch_id) = (&chunk.exchange_id, chunk.batch_id);
+    let news = News::of(exchange, &thread, batch_id, &chunk.names, public_url);
+    let Some(news) = news else {
         return Ok(Vec::new());
     };
+    // What has fallen due may not be written yet: nobody is rung for it all the same.
+    let current = thread.state.as_of(now);
+    let current = current.as_ref().unwrap_or(&thread.state);
     let one = async |owed: &Owed| {
         if owed.due_at > now {
             return Some(owed.clone());
         }
+        let notice = owed.notice(&news)?;
         let delivery = Delivery {
             app,
-            batch_id: chunk.batch_id,
-            notice: &notice,
-            current: &thread.state,
+            batch_id,
+            notice,
+            current,
             owed,
             now,
             begun_at: app.clock.now(),

@@ -6,9 +6,10 @@ use uuid::Uuid;
 
 use crate::domain::event::Fact;
 use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::row::VersionedRow;
 use crate::domain::status::{Phase, Priority, Status};
 use crate::domain::subscriptions::HookEvent;
-use crate::domain::thread::{Thread, ThreadState};
+use crate::domain::thread::{Committed, Thread, ThreadState};
 
 /// What happened to a request in one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,13 @@ pub enum What {
     Created,
     /// Its status changed, or another executor took it over.
     Moved,
+    /// The requestor answered its executor.
+    Answered {
+        /// Whether to go on, if that was asked.
+        confirmed: Option<bool>,
+    },
+    /// It is announced again, since nobody has claimed it.
+    Nudged,
     /// Someone wrote to it.
     Written,
     /// Nothing: an executor tries its channels.
@@ -28,7 +36,7 @@ pub enum What {
 pub struct Names {
     /// Who did it.
     pub actor: String,
-    /// Who holds the request, or ended it.
+    /// Who holds the request, or ended it; whose claim has lapsed.
     pub executor: String,
 }
 
@@ -51,42 +59,106 @@ pub struct Notice {
     pub link: Option<String>,
 }
 
-impl Notice {
-    /// What `batch_id` did to `thread`, if it is part of it.
+/// What a batch has to tell.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// All of it as one notice: what channels tell.
+    pub whole: Notice,
+    /// Its steps that hooks can be set on, in their order, each event once.
+    pub steps: Vec<Notice>,
+}
+
+impl News {
+    /// What `batch_id` did to `thread`, if it is part of it and anybody's concern.
     pub fn of(
         exchange: &ExchangeId,
         thread: &Thread,
         batch_id: Uuid,
-        names: Names,
+        names: &Names,
         public_url: Option<&str>,
     ) -> Option<Self> {
         let batch = thread.committed(batch_id)?;
-        let actor = batch.events.first()?.actor_id.clone();
-        let moved = batch.events.iter().any(|event| match &event.fact {
-            Fact::StatusChanged(change) => {
-                change.old_status != change.new_status || change.takeover
-            }
-            _ => false,
-        });
-        let what = match (&batch.before, moved) {
-            (None, _) => What::Created,
-            (Some(_), true) => What::Moved,
-            (Some(_), false) => What::Written,
-        };
         let reference = &batch.after.reference;
         let link =
             public_url.map(|url| format!("{url}/api/v1/exchanges/{exchange}/requests/{reference}"));
-        Some(Self {
-            exchange: exchange.clone(),
-            what,
-            before: batch.before,
-            thread: Some(batch.after),
-            actor,
-            names,
-            link,
-        })
+        let notice = |what, before: Option<ThreadState>, thread: ThreadState, actor: &ExecutorId| {
+            Notice {
+                exchange: exchange.clone(),
+                what,
+                before,
+                thread: Some(thread),
+                actor: actor.clone(),
+                names: names.clone(),
+                link: link.clone(),
+            }
+        };
+        // The last one is whose doing the whole is: what had fallen due came before it.
+        let actor = &batch.events.last()?.actor_id;
+        let what = what_happened(&batch)?;
+        let whole = notice(what, batch.before.clone(), batch.after.clone(), actor);
+        let mut steps: Vec<Notice> = Vec::new();
+        if what == What::Created {
+            steps.push(whole.clone());
+        }
+        let mut state = batch.before;
+        for event in batch.events {
+            let (Some(before), Fact::StatusChanged(change)) = (state.clone(), &event.fact) else {
+                continue;
+            };
+            let mut after = before.clone();
+            after.take(&event.fact, &event.actor_id, event.ts);
+            after.version = batch.after.version;
+            state = Some(after.clone());
+            if change.moves() {
+                let step = notice(What::Moved, Some(before), after, &event.actor_id);
+                steps.retain(|earlier| earlier.hook_event() != step.hook_event());
+                steps.push(step);
+            }
+        }
+        steps.retain(|step| step.hook_event().is_some());
+        Some(Self { whole, steps })
     }
+}
 
+/// What a batch amounts to; nothing when all it did was to renew a claim.
+fn what_happened(batch: &Committed) -> Option<What> {
+    if batch.before.is_none() {
+        return Some(What::Created);
+    }
+    let changes = || {
+        batch.events.iter().filter_map(|event| match &event.fact {
+            Fact::StatusChanged(change) => Some((event, change)),
+            _ => None,
+        })
+    };
+    let last_move = changes().filter(|(_, change)| change.moves()).last();
+    if let Some((event, change)) = last_move {
+        let asked = matches!(
+            change.old_status,
+            Status::NeedsInput | Status::NeedsConfirmation
+        );
+        let by_requestor = event.actor_id == batch.after.requestor_id;
+        let goes_on = matches!(change.new_status, Status::InProgress | Status::Held);
+        let own = change.executor_id.as_ref() == Some(&event.actor_id);
+        if asked && by_requestor && goes_on && !own {
+            let confirmed = change.confirmed;
+            return Some(What::Answered { confirmed });
+        }
+        return Some(What::Moved);
+    }
+    if changes().any(|(_, change)| change.nudge.is_some()) {
+        return Some(What::Nudged);
+    }
+    let only_renews = batch.events.iter().all(|event| match &event.fact {
+        Fact::StatusChanged(change) => {
+            change.lease.is_some() && change.message.is_none() && change.extra.is_empty()
+        }
+        _ => false,
+    });
+    (!only_renews).then_some(What::Written)
+}
+
+impl Notice {
     /// A test that `actor` makes.
     pub fn test(exchange: &ExchangeId, actor: ExecutorId, name: String) -> Self {
         Self {
@@ -109,21 +181,28 @@ impl Notice {
             What::Created => Some(HookEvent::Created),
             What::Moved => match self.status()? {
                 Status::Claimed => Some(HookEvent::Claimed),
+                // Who answers a question starts nothing.
+                Status::InProgress if !self.is_by_executor() => None,
                 Status::InProgress => Some(HookEvent::Started),
                 Status::Completed => Some(HookEvent::Completed),
                 Status::Rejected => Some(HookEvent::Rejected),
                 Status::Cancelled => Some(HookEvent::Cancelled),
                 _ => None,
             },
-            What::Written | What::Test => None,
+            What::Answered { .. } | What::Nudged | What::Written | What::Test => None,
         }
+    }
+
+    fn is_by_executor(&self) -> bool {
+        let executor = self.thread.as_ref().and_then(|t| t.executor_id.as_ref());
+        executor == Some(&self.actor)
     }
 
     /// What the log calls it.
     pub fn event_type(&self) -> &'static str {
         match self.what {
             What::Created => "thread_created",
-            What::Moved => "status_changed",
+            What::Moved | What::Answered { .. } | What::Nudged => "status_changed",
             What::Written => "message_added",
             What::Test => "test",
         }
@@ -144,6 +223,13 @@ impl Notice {
             .map_or(Priority::Normal, |thread| thread.priority)
     }
 
+    /// Who holds the request or ended it; whose claim has lapsed.
+    pub fn executor(&self) -> Option<&ExecutorId> {
+        let now = self.thread.as_ref().and_then(|t| t.executor_id.as_ref());
+        let lapsed = self.before.as_ref().filter(|_| self.actor.is_exchange());
+        now.or_else(|| lapsed.and_then(|t| t.executor_id.as_ref()))
+    }
+
     fn status(&self) -> Option<Status> {
         self.thread.as_ref().map(|thread| thread.status)
     }
@@ -153,9 +239,21 @@ impl Notice {
         let actor = &self.names.actor;
         match self.what {
             What::Created => "New request".to_owned(),
+            What::Nudged => "Still open: nobody has claimed it".to_owned(),
+            What::Answered { confirmed } => match confirmed {
+                None => format!("Answered by {actor}"),
+                Some(true) => format!("Confirmed by {actor}"),
+                Some(false) => format!("Not confirmed by {actor}"),
+            },
             What::Written => format!("Message from {actor}"),
             What::Test => "Test notification".to_owned(),
             What::Moved => match self.status().unwrap_or(Status::Pending) {
+                Status::Pending if self.actor.is_exchange() => {
+                    format!("Open again: the claim of {} has lapsed", self.names.executor)
+                }
+                Status::Expired if self.actor.is_exchange() => {
+                    "Expired: nobody claimed it in time".to_owned()
+                }
                 Status::Pending => format!("Released by {actor}, open again"),
                 Status::Claimed => format!("Claimed by {actor}"),
                 Status::InProgress => format!("Started by {actor}"),
@@ -217,7 +315,7 @@ impl Notice {
 
     /// The request as JSON; null in a test.
     pub fn thread_json(&self) -> Value {
-        json!(self.thread)
+        json!(self.thread.as_ref().map(VersionedRow::of))
     }
 
     /// The value of a template variable; empty when there is none.

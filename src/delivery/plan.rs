@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::notice::{Names, Notice, What};
+use super::notice::{Names, News, Notice, What};
 use super::provider::{Provider, uses_external_id};
 use super::{CHANNELS, HOOKS};
 use crate::domain::executor::{Executor, Wants, entry_id, is_enabled};
@@ -43,6 +43,9 @@ pub struct Owed {
     pub executor_id: ExecutorId,
     /// By which of its channels or hooks.
     pub subscription: Subscription,
+    /// Of which of the batch's steps a hook tells.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub step: usize,
     /// Not before this moment.
     pub due_at: Timestamp,
     /// How often it was attempted.
@@ -54,6 +57,21 @@ pub struct Owed {
     /// The provider has it, under this id, which could not be kept yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unkept_id: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_first(step: &usize) -> bool {
+    *step == 0
+}
+
+impl Owed {
+    /// What it tells; nothing when the batch has no such step.
+    pub fn notice<'a>(&self, news: &'a News) -> Option<&'a Notice> {
+        match self.subscription {
+            Subscription::Channel(_) => Some(&news.whole),
+            Subscription::Hook(_) => news.steps.get(self.step),
+        }
+    }
 }
 
 /// A channel or hook, by its id.
@@ -117,49 +135,86 @@ fn provider_of(entry: &Value, providers: &'static [Provider]) -> Option<&'static
 }
 
 /// Whether an executor may be owed anything, as far as a list of executors tells.
-pub fn is_concerned(id: &str, wants: &Wants, notice: &Notice) -> bool {
+pub fn is_concerned(id: &ExecutorId, wants: &Wants, capabilities: &[Value], news: &News) -> bool {
     let by_channel = wants
         .channels
-        .is_some_and(|least| notifies(id, least, notice));
-    let by_hook = notice
-        .hook_event()
-        .is_some_and(|event| wants.hooks.iter().any(|name| name == event.as_str()));
-    by_channel || by_hook
+        .is_some_and(|least| notifies(id, least, capabilities, &news.whole));
+    let is_wanted = |step: &Notice| {
+        let event = step.hook_event();
+        event.is_some_and(|event| wants.hooks.iter().any(|name| name == event.as_str()))
+            && addresses(id, capabilities, step)
+    };
+    by_channel || news.steps.iter().any(is_wanted)
 }
 
-/// Whether who takes notice from priority `least` on is notified.
-fn notifies(id: &str, least: Priority, notice: &Notice) -> bool {
-    notice.actor.as_str() != id && notice.priority() >= least
+/// Whether an executor who takes notice from priority `least` on is notified.
+fn notifies(id: &ExecutorId, least: Priority, capabilities: &[Value], notice: &Notice) -> bool {
+    let thread = notice.thread.as_ref();
+    let is_for = |test: fn(&ThreadState, &ExecutorId) -> bool| thread.is_some_and(|t| test(t, id));
+    // Whom the request was never announced to, it is not announced to again.
+    let is_own = notice.what == What::Nudged && is_for(|thread, id| thread.requestor_id == *id);
+    // Who has asked waits for the answer, however little the request presses.
+    let has_asked = matches!(notice.what, What::Answered { .. })
+        && is_for(|thread, id| thread.executor_id.as_ref() == Some(id));
+    notice.actor != *id
+        && !is_own
+        && addresses(id, capabilities, notice)
+        && (notice.priority() >= least || has_asked || is_for(is_escalated))
 }
 
-/// The deliveries that `notice` owes to `executor`.
-pub fn plan(notice: &Notice, executor: &Executor, moment: &Moment) -> Vec<Owed> {
+/// Whether a request is for an executor at all: it claims what is required, takes part, or is
+/// the one to turn to.
+fn addresses(id: &ExecutorId, capabilities: &[Value], notice: &Notice) -> bool {
+    let Some(thread) = &notice.thread else {
+        return true;
+    };
+    thread.terms.missing_from(capabilities).is_empty()
+        || takes_part(thread, id)
+        || notice.before.as_ref().is_some_and(|before| takes_part(before, id))
+        || is_escalated(thread, id)
+}
+
+/// Whether a request that nobody claimed was brought before an executor.
+fn is_escalated(thread: &ThreadState, id: &ExecutorId) -> bool {
+    thread.nudges > 0 && thread.terms.escalate_to.contains(id)
+}
+
+/// The deliveries that `news` owe to `executor`.
+pub fn plan(news: &News, executor: &Executor, moment: &Moment) -> Vec<Owed> {
     let mut owed = Vec::new();
-    let mut owe = |subscription, quiet_end: Option<Timestamp>| {
+    let mut owe = |subscription, step, quiet_end: Option<Timestamp>| {
         owed.push(Owed {
             executor_id: executor.id.clone(),
             subscription,
+            step,
             due_at: quiet_end.unwrap_or(moment.now),
             attempts: 0,
             deferred: quiet_end.is_some(),
             unkept_id: None,
         });
     };
-    if notifies(executor.id.as_str(), executor.min_priority(), notice) {
+    let (whole, capabilities) = (&news.whole, &executor.capabilities);
+    if notifies(&executor.id, executor.min_priority(), capabilities, whole) {
         for entry in executor.notifications.iter().filter(|entry| is_on(entry)) {
             if let Some(provider) = provider_of(entry, CHANNELS)
-                && !has_been_cleared(provider, notice, &executor.id)
+                && !has_been_cleared(provider, whole, &executor.id)
             {
-                let quiet_end = quiet_end(provider, notice, executor, moment);
-                owe(Subscription::Channel(entry_id(entry)), quiet_end);
+                let quiet_end = quiet_end(provider, whole, executor, moment);
+                owe(Subscription::Channel(entry_id(entry)), 0, quiet_end);
             }
         }
     }
-    if let Some(event) = notice.hook_event() {
+    for (step, notice) in news.steps.iter().enumerate() {
+        let Some(event) = notice.hook_event() else {
+            continue;
+        };
+        if !addresses(&executor.id, capabilities, notice) {
+            continue;
+        }
         for entry in executor.hooks(event).iter().filter(|entry| is_on(entry)) {
             let known = provider_of(entry, HOOKS).is_some();
             if known && (is_meant(notice, event, executor) || has_creator(executor, entry)) {
-                owe(Subscription::Hook(entry_id(entry)), None);
+                owe(Subscription::Hook(entry_id(entry)), step, None);
             }
         }
     }
@@ -216,8 +271,11 @@ pub fn readiness(
 /// News of a status are over with the status, messages with the request.
 fn is_still_so(notice: &Notice, told: &ThreadState, current: &ThreadState) -> bool {
     match notice.what {
-        What::Created | What::Moved => {
-            current.status == told.status && current.executor_id == told.executor_id
+        // Only the last of several announcements.
+        What::Created | What::Nudged | What::Moved | What::Answered { .. } => {
+            current.status == told.status
+                && current.executor_id == told.executor_id
+                && current.nudges == told.nudges
         }
         What::Written => !current.status.is_terminal() || told.status.is_terminal(),
         What::Test => true,

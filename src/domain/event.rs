@@ -5,8 +5,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::duration::Duration;
 use super::ids::{ExchangeId, ExecutorId, Ref};
 use super::status::{Priority, Status};
+use super::terms::{Terms, or_default};
 use super::time::Timestamp;
 
 /// One thing that happened, with the batch (the mutation) in which it was committed.
@@ -50,13 +52,14 @@ impl Fact {
         }
     }
 
-    /// Where the type stands among events of one moment when nothing else orders them.
-    pub fn rank(&self) -> u8 {
+    /// Where it stands among the facts of one moment when nothing else orders them: by its
+    /// type, and changes of status by their number.
+    pub fn rank(&self) -> (u8, u32) {
         match self {
-            Self::ExecutorRegistered(_) => 0,
-            Self::ThreadCreated(_) => 1,
-            Self::StatusChanged(_) => 2,
-            Self::MessageAdded(_) => 3,
+            Self::ExecutorRegistered(_) => (0, 0),
+            Self::ThreadCreated(_) => (1, 0),
+            Self::StatusChanged(change) => (2, change.step.unwrap_or(0)),
+            Self::MessageAdded(_) => (3, 0),
         }
     }
 }
@@ -90,6 +93,9 @@ pub struct ThreadCreated {
     /// What form of answer would help.
     #[serde(default = "empty_list")]
     pub response_hint: Value,
+    /// By when it is needed, who may do it, and what else was agreed.
+    #[serde(flatten)]
+    pub terms: Terms,
     /// What else came with it.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -128,9 +134,60 @@ pub struct StatusChanged {
     /// The thread was taken from another executor.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub takeover: bool,
-    /// What else came with it.
+    /// For how long the claim holds from now on, unless the holder does something.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
+    pub lease: Option<Duration>,
+    /// The requestor has answered whether to go on.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
+    pub confirmed: Option<bool>,
+    /// How often it has been announced again by now, since it is open.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
+    pub nudge: Option<u32>,
+    /// Its number among the changes of one call, from 1, where there are several.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "or_default"
+    )]
+    pub step: Option<u32>,
+    /// What the executor said of it, and what else came with it.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+impl StatusChanged {
+    /// A change from `old_status` to `new_status`, after which `executor_id` holds the thread.
+    pub fn new(old_status: Status, new_status: Status, executor_id: Option<ExecutorId>) -> Self {
+        Self {
+            old_status,
+            new_status,
+            executor_id,
+            message: None,
+            takeover: false,
+            lease: None,
+            confirmed: None,
+            nudge: None,
+            step: None,
+            extra: Map::new(),
+        }
+    }
+
+    /// Whether the thread is in another status, or in other hands, than before.
+    pub fn moves(&self) -> bool {
+        self.old_status != self.new_status || self.takeover
+    }
 }
 
 /// Payload of `message_added`.

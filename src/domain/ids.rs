@@ -64,6 +64,16 @@ name! {
 impl ExecutorId {
     /// The exchange itself as an actor; nobody can register under this id.
     pub const EXCHANGE: &str = "exchange";
+
+    /// The exchange itself, when it acts because a moment has come.
+    pub fn exchange() -> Self {
+        Self(Self::EXCHANGE.to_owned())
+    }
+
+    /// Whether it is the exchange itself.
+    pub fn is_exchange(&self) -> bool {
+        self.0 == Self::EXCHANGE
+    }
 }
 
 /// Names a thread: the UTC date of its creation and 4 to 6 characters, `2025-02-01-XY1Z`.

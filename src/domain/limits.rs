@@ -1,5 +1,9 @@
 //! Every limit of the exchange, named once; the README shows the same table.
 
+use std::ops::RangeInclusive;
+
+use super::duration::Duration;
+
 /// Largest request body, in bytes.
 pub const BODY_BYTES: usize = 8 * 1024 * 1024;
 /// Deepest nesting of arrays and objects in a request body.
@@ -31,6 +35,25 @@ pub const CAPABILITIES: usize = 100;
 pub const CAPABILITIES_BYTES: usize = 16 * 1024;
 /// Most JSON values in a profile: many are read at once to find whom to tell.
 pub const PROFILE_VALUES: usize = 5_000;
+/// Most capabilities that one request requires.
+pub const REQUIRED: usize = 20;
+/// Most executors that one request is escalated to.
+pub const ESCALATED: usize = 20;
+/// Most questions of one `needs_input`.
+pub const QUESTIONS: usize = 20;
+/// Most times that a request is announced again while nobody claims it.
+pub const NUDGES: usize = 5;
+/// Longest text about a capability in the catalogue, in characters.
+pub const DESCRIPTION_CHARS: usize = 1_000;
+/// Most tags of a capability in the catalogue.
+pub const TAGS: usize = 20;
+/// Largest entry of the catalogue, in bytes of JSON.
+pub const CATALOGUE_BYTES: usize = 16 * 1024;
+/// Shortest and longest lease of a claim.
+pub const LEASE: RangeInclusive<Duration> = Duration::minutes(1)..=Duration::days(7);
+/// Shortest and longest time until a request is announced again.
+pub const NUDGE_AFTER: RangeInclusive<Duration> = Duration::minutes(1)..=Duration::days(7);
+
 /// Most notification channels of one executor.
 pub const CHANNELS: usize = 20;
 /// Most hooks of one executor for one event.

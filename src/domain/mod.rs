@@ -4,7 +4,11 @@
 //! stored: time and ids are passed in, so every rule runs in a native `cargo test`.
 
 pub mod address;
+pub mod blocks;
+pub mod capability;
 pub mod cursor;
+pub mod due;
+pub mod duration;
 pub mod event;
 pub mod executor;
 pub mod forms;
@@ -12,12 +16,15 @@ pub mod ids;
 pub mod key;
 pub mod limits;
 pub mod profile;
+pub mod question;
 pub mod quiet_hours;
 pub mod request;
+pub mod row;
 pub mod sealed;
 pub mod status;
 pub mod subscriptions;
 pub mod template;
+pub mod terms;
 pub mod text;
 pub mod thread;
 pub mod time;

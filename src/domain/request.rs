@@ -2,11 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
+use super::blocks::{Change, parse_lease, parse_steps};
+use super::duration::Duration;
 use super::event::{Fact, MessageAdded, ThreadCreated};
 use super::ids::ExecutorId;
 use super::limits::INTENT_CHARS;
 use super::status::{Priority, Status};
-use super::text::{Fields, Invalid, check_line, check_text};
+use super::terms::Terms;
+use super::text::{Fields, Invalid, check_line};
+use super::thread::Deed;
+use super::time::Timestamp;
 use super::transition::Update;
 
 /// Fields that the exchange sets itself; a client's values for them are ignored.
@@ -29,17 +34,23 @@ pub struct NewRequest {
     context: Value,
     priority: Priority,
     response_hint: Value,
-    /// Fields that this server does not know, kept as they came.
+    terms: Terms,
+    /// All other fields, kept as they came.
     extra: Map<String, Value>,
 }
 
 impl NewRequest {
-    /// Reads the body of `POST /requests`.
+    /// Reads the body of `POST /requests`, as of `now`; `nudge_after` gives the times after which
+    /// a request of a priority is announced again.
     ///
     /// # Errors
     ///
     /// The first field that is missing or wrong.
-    pub fn parse(mut fields: Fields) -> Result<Self, Invalid> {
+    pub fn parse(
+        mut fields: Fields,
+        now: Timestamp,
+        nudge_after: impl Fn(Priority) -> Vec<Duration>,
+    ) -> Result<Self, Invalid> {
         let intent = fields.require_string("intent")?;
         check_line(&intent, "intent", INTENT_CHARS)?;
         let context = match fields.take("context") {
@@ -64,36 +75,41 @@ impl NewRequest {
         };
         let mut extra = fields.rest();
         extra.retain(|name, _| !OWN_FIELDS.contains(&name.as_str()));
+        let mut terms = Terms::parse(&extra, priority, now)?;
+        terms.nudge_after = nudge_after(priority);
         Ok(Self {
             intent,
             context,
             priority,
             response_hint,
+            terms,
             extra,
         })
     }
 
     /// The facts of its creation: the thread, and the request as its first message.
-    pub fn into_facts(self, requestor: &ExecutorId) -> Vec<Fact> {
+    pub fn into_deeds(self, requestor: &ExecutorId) -> Vec<Deed> {
         let mut request = Map::new();
         request.insert("intent".to_owned(), json!(self.intent));
         request.insert("context".to_owned(), self.context.clone());
         request.insert("response_hint".to_owned(), self.response_hint.clone());
         request.extend(self.extra);
-        vec![
+        let facts = [
             Fact::ThreadCreated(ThreadCreated {
                 intent: self.intent,
                 context: self.context,
                 priority: self.priority,
                 requestor_id: requestor.clone(),
                 response_hint: self.response_hint,
+                terms: self.terms,
                 extra: Map::new(),
             }),
             Fact::MessageAdded(MessageAdded {
                 mess: vec![json!({ "request": request })],
                 extra: Map::new(),
             }),
-        ]
+        ];
+        facts.map(|fact| (requestor.clone(), fact)).into()
     }
 }
 
@@ -104,46 +120,49 @@ impl Update {
     ///
     /// The first field that is missing or wrong.
     pub fn parse(mut fields: Fields) -> Result<Self, Invalid> {
-        let status = match fields.take_string("status")? {
-            None => None,
-            Some(text) => Some(Status::parse(&text, "status")?),
-        };
-        let message = fields.take_string("message")?;
-        if let Some(text) = &message {
-            check_text(text, "message", INTENT_CHARS)?;
-        }
         let mess = fields.take_list("mess")?;
-        if let Some(blocks) = &mess {
-            if blocks.is_empty() {
-                return Err(Invalid::new("mess", "must hold at least one block"));
+        if mess.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Invalid::new("mess", "must hold at least one block"));
+        }
+        let status = match fields.take_string("status")? {
+            Some(text) => {
+                let status = Status::parse(&text, "status")?;
+                Some(Change::parse(status, &mut fields)?)
             }
-            if let Some(at) = blocks.iter().position(|block| !block.is_object()) {
-                return Err(Invalid::new(format!("mess[{at}]"), "must be an object"));
+            None => {
+                refuse_without_status(&mut fields, mess.is_some())?;
+                None
             }
-        }
-        let takeover = fields.take_bool("takeover")?.unwrap_or(false);
-        if status.is_none() && mess.is_none() {
-            return Err(Invalid::new(
-                "status",
-                "or mess is required: say what to change",
-            ));
-        }
-        if status.is_none() && message.is_some() {
-            return Err(Invalid::new(
-                "message",
-                "is a remark on a status: give status too, or write to the thread with mess",
-            ));
-        }
-        if takeover && status != Some(Status::Claimed) {
-            return Err(Invalid::new("takeover", "goes with status claimed"));
-        }
+        };
         Ok(Self {
-            status,
-            message,
-            takeover,
+            steps: parse_steps(mess.as_deref().unwrap_or_default(), status)?,
             mess,
         })
     }
+
+    /// Reads the body of `POST /requests/{ref}/lease`.
+    ///
+    /// # Errors
+    ///
+    /// The lease is wrong.
+    pub fn parse_renewal(mut fields: Fields) -> Result<Self, Invalid> {
+        Ok(Self::renew(parse_lease(&mut fields)?))
+    }
+}
+
+/// Refuses what makes sense only with a status.
+fn refuse_without_status(fields: &mut Fields, has_mess: bool) -> Result<(), Invalid> {
+    for name in ["message", "takeover", "lease"] {
+        if fields.take(name).is_some_and(|value| value != json!(false)) {
+            let problem = "is said of a status: give status too, or write to the thread with mess";
+            return Err(Invalid::new(name, problem));
+        }
+    }
+    if has_mess {
+        return Ok(());
+    }
+    let problem = "or mess is required: say what to change";
+    Err(Invalid::new("status", problem))
 }
 
 #[cfg(test)]
@@ -151,7 +170,8 @@ mod tests {
     use super::*;
 
     fn request(value: Value) -> Result<NewRequest, Invalid> {
-        NewRequest::parse(Fields::of("", value).unwrap())
+        let nudge_after = |_| vec![Duration::minutes(15)];
+        NewRequest::parse(Fields::of("", value).unwrap(), Timestamp::default(), nudge_after)
     }
 
     fn update(value: Value) -> Result<Update, Invalid> {
@@ -160,25 +180,30 @@ mod tests {
 
     #[test]
     fn a_request_keeps_what_it_does_not_know_and_drops_what_it_sets() {
-        let facts = request(json!({
+        let deeds = request(json!({
             "intent": "Check front door", "context": "it is dark", "ref": "mine", "status": "completed",
             "requestor_id": "someone", "needed": {"by": "noon"}, "response_hints": ["photo"],
+            "needed_by": "2025-02-01T12:00:00+01:00",
         }))
         .unwrap()
-        .into_facts(&ExecutorId::parse("agent", "").unwrap());
-        let Fact::MessageAdded(message) = &facts[1] else {
+        .into_deeds(&ExecutorId::parse("agent", "").unwrap());
+        let Fact::MessageAdded(message) = &deeds[1].1 else {
             panic!("no message")
         };
         assert_eq!(
             Value::Array(message.mess.clone()),
             json!([{"request": {"intent": "Check front door", "context": ["it is dark"],
-                "response_hint": ["photo"], "needed": {"by": "noon"}}}])
+                "response_hint": ["photo"], "needed": {"by": "noon"},
+                "needed_by": "2025-02-01T12:00:00+01:00"}}])
         );
-        let Fact::ThreadCreated(created) = &facts[0] else {
+        let Fact::ThreadCreated(created) = &deeds[0].1 else {
             panic!("no creation")
         };
         assert_eq!(created.requestor_id.as_str(), "agent");
         assert_eq!(created.priority, Priority::Normal);
+        let terms = serde_json::to_value(&created.terms).unwrap();
+        let expected = json!({"needed_by": "2025-02-01T11:00:00.000Z", "nudge_after": ["PT15M"]});
+        assert_eq!(terms, expected);
     }
 
     #[test]
@@ -213,11 +238,20 @@ mod tests {
             (json!({"mess": []}), "mess"),
             (json!({"mess": {}}), "mess"),
             (json!({"mess": [{}, "x"]}), "mess[1]"),
-            (json!({"message": "x"}), "status"),
+            (json!({"message": "x"}), "message"),
             (json!({"message": "x", "mess": [{}]}), "message"),
             (json!({"status": "claimed", "message": "\u{0}"}), "message"),
             (json!({"status": "claimed", "takeover": "yes"}), "takeover"),
             (json!({"status": "completed", "takeover": true}), "takeover"),
+            (json!({"mess": [{}], "takeover": true}), "takeover"),
+            (json!({"mess": [{}], "lease": "PT5M"}), "lease"),
+            (json!({"status": "claimed", "lease": 5}), "lease"),
+            (json!({"status": "claimed", "lease": "5m"}), "lease"),
+            (json!({"status": "claimed", "lease": "PT59S"}), "lease"),
+            (json!({"status": "claimed", "lease": "P8D"}), "lease"),
+            (json!({"status": "completed", "lease": "PT5M"}), "lease"),
+            (json!({"status": "pending", "lease": "PT5M"}), "lease"),
+            (json!({"status": "claimed", "estimate": "soon"}), "estimate"),
         ] {
             assert_eq!(update(bad.clone()).unwrap_err().path, path, "{bad}");
         }

@@ -1,13 +1,22 @@
 //! A thread: one request and all that happened to it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::due;
+use super::duration::Duration;
 use super::event::{Event, Fact, StatusChanged};
 use super::ids::{ExecutorId, Ref};
 use super::status::{Priority, Status};
+use super::terms::Terms;
 use super::time::Timestamp;
+
+/// Milliseconds before a timer at which a batch does not rely on it any more: the tick may have
+/// seen to it before the batch lands.
+const TIMER_MARGIN: i64 = 60_000;
 
 /// The state that the events of a thread fold into; also what a list shows of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +40,53 @@ pub struct ThreadState {
     pub updated_at: Timestamp,
     /// How many batches it consists of.
     pub version: u64,
+    /// What was agreed when it was posted.
+    #[serde(flatten)]
+    pub terms: Terms,
+    /// Whether the requestor has confirmed what its holder wants to do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirmed: bool,
+    /// For how long the claim holds after the holder's last change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Duration>,
+    /// When the claim lapses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_until: Option<Timestamp>,
+    /// Since when it is open again, if it is to be announced again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_since: Option<Timestamp>,
+    /// How often it has been announced again since.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nudges: u32,
+    /// The moment of a timer that looks at it, no later than anything falls due by itself, unless
+    /// that moment has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timer_at: Option<Timestamp>,
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// What tells one content of a thread from another: its version, and whether something has fallen
+/// due since that is not written yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// The version.
+    pub version: u64,
+    /// Whether it is shown with what is due.
+    pub is_due: bool,
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.version, if self.is_due { "-due" } else { "" })
+    }
+}
+
+/// A fact, and whose doing it is.
+pub type Deed = (ExecutorId, Fact);
 
 /// A thread document: the state and the events that it was folded from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,13 +121,8 @@ pub struct Committed<'a> {
 
 impl Thread {
     /// A new thread from the facts of its creation; `None` unless they begin with one.
-    pub fn create(
-        reference: &Ref,
-        facts: Vec<Fact>,
-        actor: &ExecutorId,
-        stamp: &Stamp,
-    ) -> Option<Self> {
-        let events = stamped(facts, actor, stamp.now, stamp);
+    pub fn create(reference: &Ref, deeds: Vec<Deed>, stamp: &Stamp) -> Option<Self> {
+        let events = stamped(deeds, stamp.now, stamp);
         Self::from_events(reference, events)
     }
 
@@ -82,11 +132,11 @@ impl Thread {
         Some(Self { state, events })
     }
 
-    /// This thread with one more batch of facts, later than everything in it.
+    /// This thread with one more batch, later than everything in it.
     #[must_use]
-    pub fn append(mut self, facts: Vec<Fact>, actor: &ExecutorId, stamp: &Stamp) -> Self {
+    pub fn append(mut self, deeds: Vec<Deed>, stamp: &Stamp) -> Self {
         let ts = stamp.now.max(self.state.updated_at.plus_millis(1));
-        for event in stamped(facts, actor, ts, stamp) {
+        for event in stamped(deeds, ts, stamp) {
             self.state = self.state.apply(&event, self.events.last());
             self.events.push(event);
         }
@@ -121,7 +171,8 @@ impl Thread {
                 count_values(&created.context).saturating_add(count_values(&created.response_hint))
             }
             Fact::MessageAdded(message) => count_all(message.mess.iter()),
-            Fact::StatusChanged(_) | Fact::ExecutorRegistered(_) => 1,
+            Fact::StatusChanged(change) => count_all(change.extra.values()).saturating_add(1),
+            Fact::ExecutorRegistered(_) => 1,
         };
         self.events
             .iter()
@@ -147,18 +198,79 @@ impl ThreadState {
         if previous.is_none_or(|previous| previous.batch_id != event.batch_id) {
             self.version = self.version.saturating_add(1);
         }
-        self.updated_at = self.updated_at.max(event.ts);
-        match &event.fact {
-            Fact::StatusChanged(change) => {
-                self.status = change.new_status;
-                self.executor_id = match change.new_status {
-                    Status::Pending => None,
-                    _ => change.executor_id.clone().or(self.executor_id),
-                };
-            }
+        self.take(&event.fact, &event.actor_id, event.ts);
+        self
+    }
+
+    /// Takes over what a fact says, as part of the present version.
+    pub fn take(&mut self, fact: &Fact, actor: &ExecutorId, ts: Timestamp) {
+        self.updated_at = self.updated_at.max(ts);
+        match fact {
+            Fact::StatusChanged(change) => self.take_change(change, ts),
             Fact::ThreadCreated(_) | Fact::MessageAdded(_) | Fact::ExecutorRegistered(_) => {}
         }
-        self
+        match self.lease {
+            // Whatever the holder does renews its claim.
+            Some(lease) if self.holder() == Some(actor) => {
+                self.lease_until = Some(ts.plus_millis(lease.millis()));
+            }
+            Some(_) => {}
+            None => self.lease_until = None,
+        }
+        if let Some(moment) = due::next_moment(self) {
+            let is_covered = self
+                .timer_at
+                .is_some_and(|at| at > ts.plus_millis(TIMER_MARGIN) && at <= moment);
+            if !is_covered {
+                self.timer_at = Some(moment);
+            }
+        }
+    }
+
+    fn take_change(&mut self, change: &StatusChanged, ts: Timestamp) {
+        let (was_pending, before) = (self.status == Status::Pending, self.holder().cloned());
+        self.status = change.new_status;
+        self.executor_id = match change.new_status {
+            Status::Pending => None,
+            _ => change.executor_id.clone().or(self.executor_id.take()),
+        };
+        // A claim is agreed with its holder: the next one has its own.
+        if self.holder() != before.as_ref() || change.takeover || self.status.is_terminal() {
+            self.lease = None;
+        }
+        if self.holder() != before.as_ref() || self.status == Status::NeedsConfirmation {
+            self.confirmed = false;
+        }
+        if self.status == Status::Pending && !was_pending && !self.terms.nudge_after.is_empty() {
+            (self.open_since, self.nudges) = (Some(ts), 0);
+        }
+        if change.lease.is_some() && !self.status.is_terminal() {
+            self.lease = change.lease;
+        }
+        if let Some(confirmed) = change.confirmed {
+            self.confirmed = confirmed;
+        }
+        if let Some(nudges) = change.nudge {
+            self.nudges = nudges;
+        }
+    }
+
+    /// The tag of what is shown at `now`.
+    pub fn tag_as_of(&self, now: Timestamp) -> Tag {
+        Tag {
+            version: self.version,
+            is_due: due::is_due(self, now),
+        }
+    }
+
+    /// The state as it is at `now`, if something has fallen due that is not written yet.
+    pub fn as_of(&self, now: Timestamp) -> Option<Self> {
+        if !due::is_due(self, now) {
+            return None;
+        }
+        let mut state = self.clone();
+        due::settle(&mut state, now);
+        Some(state)
     }
 
     /// Who holds the thread and must be asked before its status changes.
@@ -188,6 +300,13 @@ pub fn fold(reference: &Ref, events: &[Event]) -> Option<ThreadState> {
         created_at: first.ts,
         updated_at: first.ts,
         version: 0,
+        terms: created.terms.clone(),
+        confirmed: false,
+        lease: None,
+        lease_until: None,
+        open_since: None,
+        nudges: 0,
+        timer_at: None,
     };
     let mut previous = None;
     Some(events.iter().fold(start, |state, event| {
@@ -211,14 +330,14 @@ pub fn count_all<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
     values.fold(0, |count, value| count.saturating_add(count_values(value)))
 }
 
-fn stamped(facts: Vec<Fact>, actor: &ExecutorId, ts: Timestamp, stamp: &Stamp) -> Vec<Event> {
-    facts
+fn stamped(deeds: Vec<Deed>, ts: Timestamp, stamp: &Stamp) -> Vec<Event> {
+    deeds
         .into_iter()
-        .map(|fact| Event {
+        .map(|(actor_id, fact)| Event {
             event_id: (stamp.new_id)(),
             batch_id: stamp.batch_id,
             ts,
-            actor_id: actor.clone(),
+            actor_id,
             fact,
         })
         .collect()

@@ -7,10 +7,9 @@ use super::settle::settle;
 use super::{ServiceError, thread_to_json};
 use crate::app::App;
 use crate::background::{Rest, nothing};
-use crate::domain::event::Fact;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::request::NewRequest;
-use crate::domain::thread::{Stamp, Thread, ThreadState};
+use crate::domain::thread::{Deed, Stamp, Thread, ThreadState};
 use crate::storage::cas::{Failure, Step, Target, swap};
 use crate::storage::layout;
 
@@ -46,7 +45,7 @@ async fn run(
     requestor: ExecutorId,
     request: NewRequest,
 ) -> (Result<ThreadState, ServiceError>, Rest) {
-    let facts = request.into_facts(&requestor);
+    let deeds = request.into_deeds(&requestor);
     for _ in 0..DRAWS {
         let reference = Ref::new(app.clock.now(), app.clock.random_bytes());
         let subject = Subject::Thread {
@@ -58,7 +57,7 @@ async fn run(
         if let Err(error) = obligation.open(&app).await {
             return (Err(error.into()), obligation.close_after(&app));
         }
-        let put = put(&app, &exchange, reference, &requestor, &facts, &obligation).await;
+        let put = put(&app, &exchange, reference, &deeds, &obligation).await;
         match put {
             (Ok(thread), _) => return settle(app, exchange, thread, obligation).await,
             (Err(Failure::Refused(NotCreated::Taken)), _) => {
@@ -89,8 +88,7 @@ async fn put(
     app: &App,
     exchange: &ExchangeId,
     reference: Ref,
-    requestor: &ExecutorId,
-    facts: &[Fact],
+    deeds: &[Deed],
     obligation: &Obligation,
 ) -> (Result<Thread, Failure<NotCreated>>, bool) {
     let key = layout::thread(exchange, &reference);
@@ -110,7 +108,7 @@ async fn put(
             now: obligation.opened_at,
             new_id: &|| app.clock.new_id(),
         };
-        let made = Thread::create(&reference, facts.to_vec(), requestor, &stamp);
+        let made = Thread::create(&reference, deeds.to_vec(), &stamp);
         let (None, Some(thread)) = (existing, made) else {
             return Err(NotCreated::Taken);
         };

@@ -11,16 +11,17 @@ use std::pin::pin;
 
 use futures::future::join_all;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::obligations::{Claim, Obligation, Subject, Verdict, WRITERS_TIME};
 use crate::app::App;
 use crate::delivery::attempt::attempt;
-use crate::delivery::notice::{Names, Notice};
+use crate::delivery::notice::{Names, News, Notice};
 use crate::delivery::plan::{CHUNK, Chunk, Moment, Owed, derived_id, is_concerned, plan};
 use crate::delivery::record::KEPT;
-use crate::domain::executor::{Executor, WANTS, Wants};
+use crate::domain::executor::{Executor, Wants};
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::thread::Thread;
 use crate::domain::time::Timestamp;
@@ -122,7 +123,7 @@ async fn look_at_page(
     } = *announcement;
     let public_url = app.config.public_url.as_deref();
     let unnamed = Names::default();
-    let Some(notice) = Notice::of(exchange, thread, batch_id, unnamed, public_url) else {
+    let Some(news) = News::of(exchange, thread, batch_id, &unnamed, public_url) else {
         return Ok(Looked::default());
     };
     // 1.
@@ -140,7 +141,7 @@ async fn look_at_page(
     let concerned = page.rows.into_iter().filter_map(|row| {
         let name = row.key.strip_prefix(&prefix)?.strip_suffix(".json")?;
         let id = ExecutorId::parse(name, "executor").ok()?;
-        concerns(&id, row.summary.as_deref(), &notice).then_some((id, row))
+        concerns(&id, row.summary.as_deref(), &news).then_some((id, row))
     });
     // 2.
     let moment = Moment {
@@ -150,7 +151,7 @@ async fn look_at_page(
     };
     let planned = stream::iter(concerned).map(async |(id, row)| {
         let executor = app.executor(exchange, &id, row.tag.as_ref()).await?;
-        let owed = executor.map(|executor| plan(&notice, &executor, &moment));
+        let owed = executor.map(|executor| plan(&news, &executor, &moment));
         Ok::<_, StoreError>((row.key, owed.unwrap_or_default()))
     });
     let mut planned = pin!(planned.buffered(PARALLEL));
@@ -166,7 +167,7 @@ async fn look_at_page(
     // 3.
     let names = match count {
         0 => Names::default(),
-        _ => names_of(app, &notice).await?,
+        _ => names_of(app, &news.whole).await?,
     };
     let put_chunk = async |owed: Vec<Owed>| -> Result<Option<Kept>, StoreError> {
         let due_at = owed.iter().map(|owed| owed.due_at).min();
@@ -279,7 +280,11 @@ pub async fn arrange_sweep(
 }
 
 /// Puts an obligation unless it is there; says whether it was not.
-async fn put_new(app: &App, key: &str, obligation: &Obligation) -> Result<bool, StoreError> {
+///
+/// # Errors
+///
+/// The store's.
+pub async fn put_new(app: &App, key: &str, obligation: &Obligation) -> Result<bool, StoreError> {
     let body = obligation.to_json()?;
     let put = app.store.put(key, body, None, Condition::Absent).await?;
     Ok(put != Put::ConditionFailed)
@@ -321,16 +326,18 @@ fn chunk(announcement: &Announcement, names: &Names, owed: Vec<Owed>) -> Obligat
 /// The names that people know; an id where there is no record.
 async fn names_of(app: &App, notice: &Notice) -> Result<Names, StoreError> {
     let name = async |id: &ExecutorId| -> Result<String, StoreError> {
+        if id.is_exchange() {
+            return Ok("the exchange".to_owned());
+        }
         let executor = app.executor(&notice.exchange, id, None).await?;
         let name = executor.map(|executor| executor.display_name.clone());
         Ok(name
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| id.to_string()))
     };
-    let holder = notice.thread.as_ref().and_then(|t| t.executor_id.as_ref());
     Ok(Names {
         actor: name(&notice.actor).await?,
-        executor: match holder {
+        executor: match notice.executor() {
             Some(id) => name(id).await?,
             None => String::new(),
         },
@@ -338,11 +345,15 @@ async fn names_of(app: &App, notice: &Notice) -> Result<Names, StoreError> {
 }
 
 /// Whether an executor may be owed something: by its summary, or if that does not tell.
-fn concerns(id: &ExecutorId, summary: Option<&str>, notice: &Notice) -> bool {
-    let wants = summary
-        .and_then(|summary| serde_json::from_str::<Value>(summary).ok())
-        .and_then(|mut summary| serde_json::from_value(summary.get_mut(WANTS)?.take()).ok());
-    wants.is_none_or(|wants: Wants| is_concerned(id.as_str(), &wants, notice))
+fn concerns(id: &ExecutorId, summary: Option<&str>, news: &News) -> bool {
+    #[derive(Deserialize)]
+    struct Told {
+        wants: Wants,
+        #[serde(default)]
+        capabilities: Vec<Value>,
+    }
+    let told = summary.and_then(|summary| serde_json::from_str::<Told>(summary).ok());
+    told.is_none_or(|told| is_concerned(id, &told.wants, &told.capabilities, news))
 }
 
 /// The summary of a record.

@@ -19,8 +19,8 @@ use crate::domain::sealed::Seal;
 use crate::domain::subscriptions::Rules;
 use crate::domain::text::{Fields, Invalid};
 use crate::storage::cas::{Loaded, Step, Target, load, swap};
-use crate::storage::rows::list_summaries;
-use crate::storage::{Condition, List, StoreError, encode, layout};
+use crate::storage::rows::read_summaries;
+use crate::storage::{Condition, StoreError, encode, layout};
 
 /// Lists the members of an exchange, as other members may see them, sorted by id.
 ///
@@ -29,36 +29,15 @@ use crate::storage::{Condition, List, StoreError, encode, layout};
 /// The store's.
 pub async fn list(app: &App, exchange: &ExchangeId) -> Result<Vec<Value>, ServiceError> {
     let prefix = layout::executors(exchange);
-    let mut executors = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let query = List {
-            prefix: &prefix,
-            after: after.as_deref(),
-            limit: 100,
-            summaries: true,
-        };
-        let store = app.store.as_ref();
-        let page = list_summaries(store, &app.isolate.summaries, query, summarize).await?;
-        after = page.rows.last().map(|row| row.key.clone()).or(after);
-        for row in page.rows {
-            match row
-                .summary
-                .as_deref()
-                .map(serde_json::from_str::<Map<String, Value>>)
-            {
-                Some(Ok(mut executor)) => {
-                    executor.shift_remove(WANTS);
-                    executors.push(Value::Object(executor));
-                }
-                Some(Err(error)) => crate::log::warn("an executor cannot be shown", &error),
-                None => crate::log::warn("an executor cannot be shown", &row.key),
-            }
-        }
-        if !page.more {
-            break;
-        }
-    }
+    let (store, cache) = (app.store.as_ref(), &app.isolate.summaries);
+    let rows = read_summaries::<Map<String, Value>>(store, cache, &prefix, summarize).await?;
+    let mut executors: Vec<Value> = rows
+        .into_iter()
+        .map(|mut executor| {
+            executor.shift_remove(WANTS);
+            Value::Object(executor)
+        })
+        .collect();
     // Keys sort `a-1.json` before `a.json`, ids do not.
     executors.sort_by(|a: &Value, b: &Value| id_of(a).cmp(id_of(b)));
     Ok(executors)

@@ -11,7 +11,7 @@ use crate::domain::limits::{LIST_BYTES, LIST_EXAMINED};
 use crate::domain::status::{Priority, Status};
 use crate::domain::thread::ThreadState;
 use crate::domain::time::Timestamp;
-use crate::storage::rows::{SummaryPage, list_summaries};
+use crate::storage::rows::{SummaryPage, list_summaries, whole_body};
 use crate::storage::{List, layout};
 
 /// Entries asked of the store at once: as many as R2 gives with their summaries.
@@ -104,6 +104,7 @@ async fn read_pages(
     let mut threads: Vec<ThreadState> = Vec::new();
     let mut seen = HashSet::new();
     let (mut examined, mut bytes) = (0_usize, 0_usize);
+    let now = app.clock.now();
     while examined < LIST_EXAMINED {
         let wanted = limit.saturating_sub(threads.len());
         let query = List {
@@ -118,7 +119,7 @@ async fn read_pages(
         };
         let store = app.store.as_ref();
         let SummaryPage { rows, more } =
-            list_summaries(store, &app.isolate.summaries, query, summarize).await?;
+            list_summaries(store, &app.isolate.summaries, query, whole_body).await?;
         let last = rows.len();
         for (at, row) in rows.into_iter().enumerate() {
             examined = examined.saturating_add(1);
@@ -133,6 +134,8 @@ async fn read_pages(
             {
                 return Ok((threads, None));
             }
+            // Not as it was written, where something has fallen due since.
+            let state = state.as_of(now).unwrap_or(state);
             // Entries of one thread may stand side by side while it changes: the newest is
             // first. Here and below `seen` holds references for this call only.
             if seen.insert(state.reference.clone()) && filter.admits(&state) {
@@ -163,9 +166,4 @@ fn parse(summary: &str) -> Option<ThreadState> {
     serde_json::from_str(summary)
         .map_err(|error| crate::log::warn("an index entry cannot be read", &error))
         .ok()
-}
-
-/// An entry's body is its summary.
-fn summarize(body: &[u8]) -> Option<String> {
-    String::from_utf8(body.to_vec()).ok()
 }

@@ -1,6 +1,7 @@
 //! What the exchange does: load, decide, save, and see it through.
 
 pub mod authenticate;
+pub mod capabilities;
 pub mod create;
 pub mod deliver;
 pub mod derive;
@@ -13,6 +14,7 @@ pub mod register;
 pub mod settle;
 pub mod threads;
 pub mod tick;
+pub mod timers;
 pub mod update;
 
 #[cfg(test)]
@@ -21,7 +23,7 @@ mod tests;
 use crate::background::Dropped;
 use crate::domain::limits::{THREAD_BYTES, THREAD_VALUES};
 use crate::domain::text::Invalid;
-use crate::domain::thread::Thread;
+use crate::domain::thread::{Tag, Thread};
 use crate::domain::transition::Refusal;
 use crate::storage::cas::Failure;
 use crate::storage::{StoreError, encode};
@@ -44,8 +46,8 @@ pub enum ServiceError {
     Refused(Refusal),
     /// The client's condition names another version.
     VersionDiffers {
-        /// The thread's version.
-        version: u64,
+        /// The thread's tag.
+        tag: Tag,
     },
     /// The document would grow beyond its limit.
     TooLarge {

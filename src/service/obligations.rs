@@ -80,6 +80,14 @@ pub enum Subject {
         /// The executor.
         executor_id: ExecutorId,
     },
+    /// A moment at which something may happen to a thread by itself.
+    Timer {
+        /// The thread's exchange.
+        exchange_id: ExchangeId,
+        /// The thread.
+        #[serde(rename = "ref")]
+        reference: Ref,
+    },
     /// The registration of an executor.
     Registration {
         /// The executor's exchange.

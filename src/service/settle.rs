@@ -12,11 +12,13 @@ use uuid::Uuid;
 use super::ServiceError;
 use super::deliver::{Announcement, announce, attempt_all};
 use super::obligations::Obligation;
+use super::timers;
 use crate::app::App;
 use crate::background::{Rest, nothing};
 use crate::domain::event::log_line;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::thread::{Thread, ThreadState};
+use crate::domain::time::Timestamp;
 use crate::log::warn;
 use crate::storage::{Condition, ObjectStore, StoreError, layout};
 
@@ -46,8 +48,10 @@ pub async fn settle(
     }
     let published = settlement.publish(app.store.as_ref()).await;
     let rest = async move {
-        let met = settlement.tidy(app.store.as_ref()).await && published;
-        if !met || app.clock.now() > obligation.write_deadline() {
+        let tidied = settlement.tidy(app.store.as_ref()).await && published;
+        let timed = settlement.set_timer(&app, &exchange).await;
+        let timed = done("a timer is left to the tick", timed);
+        if !(tidied && timed) || app.clock.now() > obligation.write_deadline() {
             return;
         }
         let announcement = Announcement {
@@ -82,6 +86,8 @@ pub struct Settlement {
     left: Vec<String>,
     /// Entries of the version before, in lists where a newer one stands.
     outdated: Vec<String>,
+    /// The moment of the timer that is to be set.
+    timer: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +134,7 @@ impl Settlement {
             summary: serde_json::to_string(&batch.after).map_err(unwritable)?,
             left,
             outdated,
+            timer: timers::owed(batch.before.as_ref(), &batch.after),
             thread_key,
             state: batch.after,
         }))
@@ -168,7 +175,24 @@ impl Settlement {
         outdated && taken_back
     }
 
-    /// Both of the above, for a batch whose writer did not come to the end.
+    /// After the answer: sets the timer that the batch owes, if it owes one.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn set_timer(&self, app: &App, exchange: &ExchangeId) -> Result<(), StoreError> {
+        let ThreadState {
+            reference,
+            updated_at,
+            ..
+        } = &self.state;
+        match self.timer {
+            Some(moment) => timers::set(app, exchange, reference, moment, *updated_at).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What is to be published and tidied, for a batch whose writer did not come to the end.
     pub async fn repeat(&self, store: &dyn ObjectStore, current: &ThreadState) -> bool {
         if current.version == self.state.version {
             return self.publish(store).await && self.tidy(store).await;

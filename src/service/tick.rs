@@ -14,6 +14,7 @@ use super::derive;
 use super::obligations::{Claim, LAST_LOOK, Obligation, Subject, Verdict};
 use super::register::{is_of, write_event};
 use super::settle::Settlement;
+use super::timers;
 use crate::app::App;
 use crate::delivery::plan::CHUNK;
 use crate::delivery::record::{Owner, sweep};
@@ -229,6 +230,16 @@ impl Tick<'_> {
                     Verdict::Done
                 });
             }
+            Subject::Timer {
+                exchange_id,
+                reference,
+            } => {
+                let fired = timers::fire(app, exchange_id, reference, now).await?;
+                if let Some(batch) = fired.committed {
+                    self.complete(exchange_id, reference, &batch, deliveries).await;
+                }
+                return Ok(fired.verdict);
+            }
             Subject::Registration { .. } => see_to_registration(app, obligation, now).await?,
             Subject::Derivation { exchange_id } => {
                 return Ok(if derive::advance(app, exchange_id).await? {
@@ -268,10 +279,33 @@ impl Tick<'_> {
         };
         met(settlement.repeat(store, &thread.state).await)?;
         if !*announced {
+            settlement.set_timer(self.app, batch.exchange).await?;
             *deliveries = self.announce(batch, &thread, None).await?;
             *announced = true;
         }
         Ok(true)
+    }
+
+    /// Sees to a batch that this tick has just committed. What fails is left to a later one.
+    async fn complete(
+        &self,
+        exchange: &ExchangeId,
+        reference: &Ref,
+        obligation: &Obligation,
+        deliveries: &mut Vec<Kept>,
+    ) {
+        let batch = Batch {
+            exchange,
+            reference,
+            id: obligation.id,
+            opened_at: obligation.opened_at,
+        };
+        match self.see_to_batch(&batch, &mut false, deliveries).await {
+            Ok(_) => {
+                obligation.close(self.app).await;
+            }
+            Err(error) => warn("what has fallen due is left to a later tick", &error),
+        }
     }
 
     async fn announce(

@@ -3,6 +3,7 @@
 //! `events/` and `executors/` are the published layout that other tools read; the rest is this
 //! server's own.
 
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
@@ -41,6 +42,17 @@ pub fn executor(exchange: &ExchangeId, id: &ExecutorId) -> String {
 /// Whose key it is.
 pub fn key(exchange: &ExchangeId, hash: &KeyHash) -> String {
     format!("keys/exchange={exchange}/{}.json", hash.as_str())
+}
+
+/// The catalogue of an exchange's capabilities.
+pub fn capabilities(exchange: &ExchangeId) -> String {
+    format!("capabilities/exchange={exchange}/")
+}
+
+/// An entry of the catalogue, under the hash of its id: an id may be any text.
+pub fn capability(exchange: &ExchangeId, id: &str) -> String {
+    let hash = Sha256::digest(id);
+    format!("{}{hash:x}.json", capabilities(exchange))
 }
 
 /// A thread document.

@@ -4,13 +4,17 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde::de::DeserializeOwned;
 
 use super::{List, ObjectStore, Row, StoreError, Tag};
+use crate::log::{describe, warn};
 
 /// Bytes of summaries that an isolate keeps; when they are exceeded it begins anew.
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
 /// How many bodies are fetched at once.
 const PARALLEL: usize = 6;
+/// Rows listed at once: as many as R2 gives with their summaries.
+const PAGE: usize = 100;
 
 /// Texts made of objects that this isolate has fetched, by key and tag: above all summaries that
 /// the backend does not list.
@@ -98,4 +102,44 @@ pub async fn list_summaries(
         rows,
         more: page.more,
     })
+}
+
+/// Reads all documents below `prefix` by their summaries, a hundred with each operation; one that
+/// cannot be read is left out.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn read_summaries<D: DeserializeOwned>(
+    store: &dyn ObjectStore,
+    cache: &SummaryCache,
+    prefix: &str,
+    summarize: impl Fn(&[u8]) -> Option<String>,
+) -> Result<Vec<D>, StoreError> {
+    let mut documents = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let query = List {
+            prefix,
+            after: after.as_deref(),
+            limit: PAGE,
+            summaries: true,
+        };
+        let page = list_summaries(store, cache, query, &summarize).await?;
+        after = page.rows.last().map(|row| row.key.clone()).or(after);
+        for row in page.rows {
+            match serde_json::from_str(row.summary.as_deref().unwrap_or_default()) {
+                Ok(document) => documents.push(document),
+                Err(error) => warn(&format!("{} cannot be shown", row.key), &describe(&error)),
+            }
+        }
+        if !page.more {
+            return Ok(documents);
+        }
+    }
+}
+
+/// The summary of an object whose body is its summary.
+pub fn whole_body(body: &[u8]) -> Option<String> {
+    String::from_utf8(body.to_vec()).ok()
 }

@@ -8,7 +8,8 @@
 //! 3. a thread is in the index of all and in that of its status, once each, and nowhere else;
 //! 4. every executor that registered here has its key and its event, every key an executor;
 //! 5. nothing is owed for longer than its kind may be, nothing is overdue, and attempts at
-//!    deliveries are deleted after a week.
+//!    deliveries are deleted after a week;
+//! 6. what will happen to a thread by itself has a timer that comes no later.
 //!
 //! While the server is at work some of it is not so for moments: let it come to rest first.
 
@@ -20,6 +21,8 @@ use uuid::Uuid;
 
 use crate::delivery::plan::Chunk;
 use crate::delivery::record::{Attempt, External, KEPT};
+use crate::domain::capability::Capability;
+use crate::domain::due::next_moment;
 use crate::domain::event::Event;
 use crate::domain::executor::Executor;
 use crate::domain::ids::{ExchangeId, Ref};
@@ -64,6 +67,8 @@ struct Objects {
     executors: HashMap<String, Executor>,
     keys: BTreeMap<String, KeyRecord>,
     obligations: Vec<Obligation>,
+    /// The moments of the timers of each thread.
+    timers: BTreeMap<Ref, Vec<Timestamp>>,
     derived: Option<Value>,
 }
 
@@ -123,10 +128,17 @@ fn sort_in(
             | Subject::Announcement { exchange_id, .. }
             | Subject::Deliveries(Chunk { exchange_id, .. })
             | Subject::Sweep { exchange_id, .. }
+            | Subject::Timer { exchange_id, .. }
             | Subject::Registration { exchange_id, .. }
             | Subject::Derivation { exchange_id } => exchange_id.as_str().to_owned(),
         };
         let objects = exchanges.entry(exchange).or_default();
+        if let (Subject::Timer { reference, .. }, Some(at)) =
+            (&obligation.subject, layout::due_at(key))
+        {
+            let timers = objects.timers.entry(reference.clone());
+            timers.or_default().push(at);
+        }
         objects.obligations.push(obligation);
         return;
     }
@@ -178,6 +190,11 @@ fn sort_in(
             Ok(_) => {}
             Err(error) => unreadable(&format!("an attempt: {error}")),
         },
+        "capabilities" => {
+            if serde_json::from_str::<Capability>(text).is_err() {
+                unreadable("an entry of the catalogue");
+            }
+        }
         "external" => {
             if serde_json::from_str::<External>(text).is_err() {
                 unreadable("an external id");
@@ -212,6 +229,7 @@ fn check(exchange: &ExchangeId, objects: &Objects, report: &mut Report, now: Tim
     check_index(exchange, objects, &mut problems);
     check_executors(exchange, objects, &mut problems, now);
     check_obligations(objects, &mut problems, now);
+    check_timers(objects, &mut problems);
     report.problems.append(&mut problems);
 }
 
@@ -364,7 +382,8 @@ fn check_executors(
 fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timestamp) {
     for obligation in &objects.obligations {
         let lifetime = match obligation.subject {
-            Subject::Derivation { .. } => continue,
+            // A timer may be set for any moment.
+            Subject::Derivation { .. } | Subject::Timer { .. } => continue,
             Subject::Sweep { .. } => KEPT.saturating_add(SWEEP_LATE),
             Subject::Deliveries(_) => DELIVERED_WITHIN,
             Subject::Thread { .. }
@@ -375,6 +394,27 @@ fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timesta
         if age > lifetime.saturating_add(TICK_LATE) {
             let id = obligation.id;
             problems.push(format!("the obligation {id} is older than it may get"));
+        }
+    }
+}
+
+/// 6. A batch that is still owed for brings its timer with what else it owes.
+fn check_timers(objects: &Objects, problems: &mut Vec<String>) {
+    let owed_for = |reference: &Ref| {
+        objects.obligations.iter().any(|owed| match &owed.subject {
+            Subject::Thread { reference: of, .. } => of == reference,
+            _ => false,
+        })
+    };
+    for (key, thread) in &objects.threads {
+        let reference = &thread.state.reference;
+        let Some(moment) = next_moment(&thread.state) else {
+            continue;
+        };
+        let timers = objects.timers.get(reference);
+        let is_set = timers.is_some_and(|timers| timers.iter().any(|at| *at <= moment));
+        if !is_set && !owed_for(reference) {
+            problems.push(format!("{key} has no timer by {moment}"));
         }
     }
 }

@@ -8,8 +8,8 @@
 //!    stretch at a time;
 //! 3. `step=derive&exchange={id}`, first with `begin`: what is only in the log is taken over from
 //!    it, as from another server's bucket, until it says that it is `done`;
-//! 4. `step=settle&after={key}`: each thread has its index entries, and the log objects of what it
-//!    was told by this server;
+//! 4. `step=settle&after={key}`: each thread has its index entries, its timer, and the log objects
+//!    of what it was told by this server;
 //! 5. `step=sweep&after={key}`: index entries that belong to no thread as it is are removed.
 
 use std::collections::BTreeMap;
@@ -20,10 +20,12 @@ use serde_json::{Value, json};
 
 use super::ToolError;
 use crate::app::App;
+use crate::domain::due::next_moment;
 use crate::domain::ids::ExchangeId;
 use crate::domain::thread::{Thread, ThreadState};
 use crate::service::derive;
 use crate::service::settle::{Settlement, entries, put_entry};
+use crate::service::timers;
 use crate::storage::cas::load;
 use crate::storage::{List, Row, StoreError, encode, layout};
 
@@ -142,6 +144,10 @@ async fn settle(app: &App, key: &str) -> Result<bool, StoreError> {
         if let Some(settlement) = Settlement::of(&exchange, &thread, batch)? {
             done &= settlement.publish_log(store).await;
         }
+    }
+    if let Some(moment) = next_moment(&thread.state) {
+        let now = app.clock.now();
+        timers::set(app, &exchange, &thread.state.reference, moment, now).await?;
     }
     let summary = encode(key, &thread.state)?;
     let summary = String::from_utf8_lossy(&summary);

@@ -12,6 +12,7 @@ use crate::domain::limits::THREAD_BYTES;
 use crate::domain::thread::Thread;
 use crate::log::{describe, warn};
 use crate::service::settle::{delete_all, entries, put_entry};
+use crate::service::timers;
 use crate::storage::cas::load;
 use crate::storage::{Condition, Put, Row, StoreError, encode, layout};
 
@@ -107,6 +108,10 @@ async fn put_with_entries(
         if !put_entry(store, entry, &summary).await {
             return Err(StoreError::new("put", entry, &"no index entry"));
         }
+    }
+    let state = &thread.state;
+    if let Some(moment) = state.timer_at {
+        timers::set(app, exchange, &state.reference, moment, state.updated_at).await?;
     }
     if let Put::Stored(_) = store.put(key, body, None, Condition::Absent).await? {
         return Ok(());

@@ -124,15 +124,12 @@ fn id(text: &str) -> ExecutorId {
 }
 
 fn set(status: Status) -> Update {
-    Update {
-        status: Some(status),
-        ..Update::default()
-    }
+    Update::set(status)
 }
 
 fn say(text: &str) -> Update {
     Update {
-        mess: Some(vec![json!({ "response": text })]),
+        mess: Some(vec![json!({ "note": text })]),
         ..Update::default()
     }
 }
@@ -423,7 +420,7 @@ fn change_of(
         reference: reference.clone(),
         actor: id(actor),
         update: change,
-        versions: None,
+        tags: None,
     };
     async move { update(&app, request).await }
 }

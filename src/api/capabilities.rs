@@ -1,0 +1,28 @@
+//! `/capabilities`: what the members of an exchange can do, and what that means.
+
+use serde_json::json;
+
+use super::call::Call;
+use super::errors::ApiError;
+use super::reply::Reply;
+use crate::domain::capability::Capability;
+use crate::domain::limits::CATALOGUE_BYTES;
+use crate::service::capabilities;
+
+/// 200 with all capabilities, those of the catalogue and those that are only claimed.
+pub async fn list(call: Call) -> Result<Reply, ApiError> {
+    let caller = call.caller().await?;
+    let query = call.query(&["tag"])?;
+    let tag = query.get("tag").map(String::as_str);
+    let listed = capabilities::list(&call.app, &caller.exchange, tag).await?;
+    Ok(Reply::json(200, &json!({ "capabilities": listed })))
+}
+
+/// 200 with the entry as it is in the catalogue now.
+pub async fn put(mut call: Call) -> Result<Reply, ApiError> {
+    let caller = call.caller().await?;
+    let id = call.capability()?;
+    let capability = Capability::parse(id, call.fields(CATALOGUE_BYTES).await?)?;
+    capabilities::put(&call.app, &caller.exchange, &capability).await?;
+    Ok(Reply::json(200, &capability))
+}

@@ -1,0 +1,64 @@
+//! The catalogue of capabilities, and what executors claim.
+
+use futures::future::join;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::deliver::summarize;
+use super::{ServiceError, to_json};
+use crate::app::App;
+use crate::domain::capability::{Capability, Listed, union};
+use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::limits::CATALOGUE_BYTES;
+use crate::storage::rows::{read_summaries, whole_body};
+use crate::storage::{Condition, layout};
+
+/// What a row of the list of executors tells.
+#[derive(Deserialize)]
+struct Claimer {
+    id: ExecutorId,
+    #[serde(default)]
+    capabilities: Vec<Value>,
+}
+
+/// Lists what executors claim and what the catalogue knows, by id; with `tag`, only what has it.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn list(
+    app: &App,
+    exchange: &ExchangeId,
+    tag: Option<&str>,
+) -> Result<Vec<Listed>, ServiceError> {
+    let (store, cache) = (app.store.as_ref(), &app.isolate.summaries);
+    let (entries, members) = (layout::capabilities(exchange), layout::executors(exchange));
+    let (catalogue, claimers) = join(
+        read_summaries::<Capability>(store, cache, &entries, whole_body),
+        read_summaries::<Claimer>(store, cache, &members, summarize),
+    )
+    .await;
+    let claims = |claimer: Claimer| (claimer.id, claimer.capabilities);
+    let (catalogue, claimers) = (catalogue?, claimers?);
+    let mut executors: Vec<_> = claimers.into_iter().map(claims).collect();
+    executors.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(union(catalogue, &executors, tag))
+}
+
+/// Puts an entry into the catalogue, in the place of the one with its id.
+///
+/// # Errors
+///
+/// It is too large, or the store's.
+pub async fn put(
+    app: &App,
+    exchange: &ExchangeId,
+    capability: &Capability,
+) -> Result<(), ServiceError> {
+    let key = layout::capability(exchange, &capability.id);
+    let body = to_json(capability, "the capability", CATALOGUE_BYTES)?;
+    let summary = whole_body(&body);
+    let put = app.store.put(&key, body, summary.as_deref(), Condition::Always);
+    put.await?;
+    Ok(())
+}

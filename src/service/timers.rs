@@ -1,0 +1,133 @@
+//! Timers: obligations to look at a thread at the moment at which something may happen to it by
+//! itself.
+//!
+//! A timer may come early, never late: a batch after which the next such moment comes before the
+//! thread's `timer_at` owes one. The tick reads the thread, does what is due, and sets a timer for
+//! the moment that remains, unless another timer covers it. Nothing ever looks for threads.
+
+use super::ServiceError;
+use super::deliver::put_new;
+use super::obligations::{Obligation, Subject, Verdict};
+use super::update::{Outcome, commit};
+use crate::app::App;
+use crate::delivery::plan::derived_id;
+use crate::domain::due::next_moment;
+use crate::domain::ids::{ExchangeId, Ref};
+use crate::domain::thread::{Thread, ThreadState};
+use crate::domain::time::Timestamp;
+use crate::domain::transition::decide_due;
+use crate::storage::cas::{Failure, load};
+use crate::storage::{StoreError, layout};
+
+/// Milliseconds until a thread at which others were too busy is looked at again.
+const BUSY_PAUSE: i64 = 1_000;
+
+/// The timer that the batch after which the thread is in this state owes, `before` being the
+/// state that it found.
+pub fn owed(before: Option<&ThreadState>, after: &ThreadState) -> Option<Timestamp> {
+    let known = before.and_then(|before| before.timer_at);
+    after.timer_at.filter(|_| after.timer_at != known)
+}
+
+/// Sets a timer, unless it is set: its key tells the thread and the moment.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn set(
+    app: &App,
+    exchange: &ExchangeId,
+    reference: &Ref,
+    moment: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let thread = layout::thread(exchange, reference);
+    let id = derived_id(&["timer", &thread, &moment.to_string()]);
+    let subject = Subject::Timer {
+        exchange_id: exchange.clone(),
+        reference: reference.clone(),
+    };
+    let timer = Obligation::of(id, now, subject);
+    put_new(app, &layout::due(moment, id), &timer).await?;
+    Ok(())
+}
+
+/// What came of a timer.
+pub struct Fired {
+    /// What is to become of it.
+    pub verdict: Verdict,
+    /// The obligation of the batch that it led to.
+    pub committed: Option<Obligation>,
+}
+
+/// Does what is due to a thread at `now`, as a batch of its own; without any, sets the timer for
+/// the moment that remains.
+///
+/// # Errors
+///
+/// The store's; then the timer is to be seen to again.
+pub async fn fire(
+    app: &App,
+    exchange: &ExchangeId,
+    reference: &Ref,
+    now: Timestamp,
+) -> Result<Fired, StoreError> {
+    let done = |committed| Fired {
+        verdict: Verdict::Done,
+        committed,
+    };
+    let key = layout::thread(exchange, reference);
+    let Some(current) = load::<Thread>(app.store.as_ref(), &key).await? else {
+        return Ok(done(None));
+    };
+    if decide_due(&current.document, now).is_empty() {
+        go_on(app, exchange, &current.document.state, now).await?;
+        return Ok(done(None));
+    }
+    let subject = Subject::Thread {
+        exchange_id: exchange.clone(),
+        reference: reference.clone(),
+        announced: false,
+    };
+    let obligation = Obligation::of(app.clock.new_id(), now, subject);
+    obligation.open(app).await?;
+    let decide = |thread: &Thread, now| Ok(decide_due(thread, now));
+    let swapped = commit(app, &key, &obligation, current, &|| now, decide).await;
+    match swapped.result {
+        Ok(Outcome::Committed(_)) => return Ok(done(Some(obligation))),
+        Ok(Outcome::Unchanged(state)) => go_on(app, exchange, &state, now).await?,
+        Err(failure) => {
+            // A put whose fate is unknown may still commit: the batch's own obligation stays.
+            if swapped.definite {
+                obligation.close(app).await;
+            }
+            return match failure {
+                Failure::Store(error) | Failure::Refused(ServiceError::Store(error)) => Err(error),
+                Failure::Contended => Ok(Fired {
+                    verdict: Verdict::Again(now.plus_millis(BUSY_PAUSE)),
+                    committed: None,
+                }),
+                Failure::Refused(_) => Ok(done(None)),
+            };
+        }
+    }
+    obligation.close(app).await;
+    Ok(done(None))
+}
+
+/// Sets the timer for the next moment of a thread, unless one is set that comes no later.
+async fn go_on(
+    app: &App,
+    exchange: &ExchangeId,
+    state: &ThreadState,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(moment) = next_moment(state) else {
+        return Ok(());
+    };
+    let is_covered = |at: Timestamp| at > now && at <= moment;
+    if state.timer_at.is_some_and(is_covered) {
+        return Ok(());
+    }
+    set(app, exchange, &state.reference, moment, now).await
+}
