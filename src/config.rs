@@ -75,11 +75,11 @@ impl Nudges {
                 }
                 let is_rising = waits.is_sorted_by(|a, b| a < b);
                 if !is_rising || !waits.iter().all(|wait| NUDGE_AFTER.contains(wait)) {
-                    let problem = "must have rising durations from PT1M to P7D";
+                    let problem = "must be of rising durations from PT1M to P7D";
                     return Err(wrong(problem.to_owned()));
                 }
                 if waits.len() > NUDGES {
-                    let problem = format!("must have at most {NUDGES} durations for a priority");
+                    let problem = format!("must be of at most {NUDGES} durations for each priority");
                     return Err(wrong(problem));
                 }
             }
@@ -398,7 +398,7 @@ mod tests {
             ("OUTBOUND_ALLOW_PRIVATE", "yes please"),
             ("SECRETS_KEY", "c2hvcnQ="),
             ("STORAGE_TYPE", "ftp"),
-            ("NUDGES", "PT15M"),
+            ("NUDGES", "often"),
             ("NUDGES", r#"{"*": {"urgent": ["soon"]}}"#),
             ("NUDGES", r#"{"*": {"normal": []}}"#),
             ("NUDGES", r#"{"a b": {}}"#),

@@ -29,3 +29,6 @@ pub mod text;
 pub mod thread;
 pub mod time;
 pub mod transition;
+
+#[cfg(test)]
+mod tests;

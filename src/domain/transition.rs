@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use super::blocks::{Change, Step};
 use super::due;
 use super::duration::Duration;
-use super::event::{Event, Fact, MessageAdded, StatusChanged};
+use super::event::{Fact, MessageAdded, StatusChanged};
 use super::ids::ExecutorId;
 use super::question::{Answer, Open, Reply};
 use super::status::{Phase, Status};
@@ -144,7 +144,7 @@ pub fn decide(
     for step in update.steps {
         // What is reached already is left out, at the beginning of a call.
         let is_reached = draft.deeds.is_empty()
-            && matches!(&step, Step::Set(change) if reached_by(thread, actor.id, change).is_some());
+            && matches!(&step, Step::Set(change) if reached_by(thread, actor.id, change));
         if !is_reached {
             repeats = false;
             draft.take(step)?;
@@ -194,40 +194,37 @@ fn numbered(mut deeds: Vec<Deed>) -> Vec<Deed> {
 
 /// Whether the whole of a call was written by `actor` when it brought the thread to its status.
 fn is_repeated(thread: &Thread, actor: &ExecutorId, update: &Update) -> bool {
+    let is_there = |status| has_reached(thread, actor, status).is_some();
     let target = update.steps.iter().rev().find_map(|step| match step {
-        Step::Set(change) => Some(reached_by(thread, actor, change).is_some()),
-        Step::Reply(reply) => Some(has_reached(thread, actor, reply.leads_to()).is_some()),
-        Step::Deliver { completes: true } => {
-            Some(has_reached(thread, actor, Status::Completed).is_some())
-        }
-        Step::Deliver { completes: false } | Step::Renew(_) => None,
+        Step::Set(change) => Some(reached_by(thread, actor, change)),
+        Step::Reply(reply) => Some(is_there(reply.leads_to())),
+        Step::Deliver { completes: true } if is_there(Status::Completed) => Some(true),
+        // After the end it was only a message.
+        Step::Deliver { .. } | Step::Renew(_) => None,
     });
     let mess = update.mess.as_ref();
     target == Some(true) && mess.is_some_and(|m| has_written_since_reached(thread, actor, m))
 }
 
-/// The event by which `actor` itself brought the thread to `status`, where it still is.
+/// The change by which `actor` itself brought the thread to `status`, where it still is.
 fn has_reached<'a>(
     thread: &'a Thread,
     actor: &ExecutorId,
     status: Status,
-) -> Option<(&'a Event, &'a StatusChanged)> {
+) -> Option<&'a StatusChanged> {
     let (event, change) = thread.last_status()?;
     let is_so = status == thread.state.status && change.new_status == status;
-    (is_so && event.actor_id == *actor).then_some((event, change))
+    (is_so && event.actor_id == *actor).then_some(change)
 }
 
-/// The same, if it said then what `asked` says now.
-fn reached_by<'a>(
-    thread: &'a Thread,
-    actor: &ExecutorId,
-    asked: &Change,
-) -> Option<(&'a Event, &'a StatusChanged)> {
-    let (event, change) = has_reached(thread, actor, asked.status)?;
-    let says = asked.message.is_none() || asked.message == change.message;
-    let holds = asked.lease.is_none() || asked.lease == thread.state.lease;
-    let tells = |(name, value)| change.extra.get(name) == Some(value);
-    (says && holds && asked.details.iter().all(tells)).then_some((event, change))
+/// Whether `actor` did so, and said then what `asked` says now.
+fn reached_by(thread: &Thread, actor: &ExecutorId, asked: &Change) -> bool {
+    has_reached(thread, actor, asked.status).is_some_and(|change| {
+        let says = asked.message.is_none() || asked.message == change.message;
+        let holds = asked.lease.is_none() || asked.lease == thread.state.lease;
+        let tells = |(name, value)| change.extra.get(name) == Some(value);
+        says && holds && asked.details.iter().all(tells)
+    })
 }
 
 /// Whether `actor` has written just this since it brought the thread to its present status.
@@ -417,7 +414,3 @@ impl Draft<'_> {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "transition_tests.rs"]
-mod tests;

@@ -146,9 +146,8 @@ fn a_long_intent_is_listed_whole() {
     let mut world = World::new();
     world.register("agent").unwrap();
     let intent = "✓".repeat(10_000);
-    let body = Fields::of("", json!({ "intent": intent })).unwrap();
-    let request = NewRequest::parse(body).unwrap();
     let app = world.app.clone();
+    let request = request(&app, json!({ "intent": intent }));
     world
         .run(async move { create(&app, home(), id("agent"), request).await })
         .unwrap();

@@ -287,8 +287,8 @@ impl World {
         if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
             fields.extend(more);
         }
-        let request = NewRequest::parse(Fields::of("", fields).unwrap()).unwrap();
         let (app, requestor) = (self.invoke(), id(requestor));
+        let request = request(&app, fields);
         let work = async move { create(&app, home(), requestor, request).await };
         self.run(work).unwrap().reference
     }
@@ -399,14 +399,14 @@ fn profile(app: &App, value: Value) -> Profile {
 }
 
 async fn creation(app: Rc<App>, requestor: &str) -> Result<ThreadState, ServiceError> {
-    let body = Fields::of("", json!({"intent": "Check front door"})).unwrap();
-    create(
-        &app,
-        home(),
-        id(requestor),
-        NewRequest::parse(body).unwrap(),
-    )
-    .await
+    let request = request(&app, json!({"intent": "Check front door"}));
+    create(&app, home(), id(requestor), request).await
+}
+
+/// A request as a client posts it.
+fn request(app: &App, body: Value) -> NewRequest {
+    let nudge_after = |priority| app.config.nudges.after(&home(), priority);
+    NewRequest::parse(Fields::of("", body).unwrap(), app.clock.now(), nudge_after).unwrap()
 }
 
 fn change_of(

@@ -286,8 +286,7 @@ fn one_exchange_does_not_hold_up_another() {
     let other = ExchangeId::parse("other", "").unwrap();
     let (app, exchange) = (world.invoke(), other.clone());
     let channel = profile(&app, json!({"notifications": [webhook("alive")]}));
-    let body = Fields::of("", json!({"intent": "Check front door"})).unwrap();
-    let request = NewRequest::parse(body).unwrap();
+    let request = request(&app, json!({"intent": "Check front door"}));
     world.run(async move {
         register(&app, exchange.clone(), id("phone"), channel)
             .await
