@@ -1,7 +1,7 @@
 //! The maintenance tick: completes what a writer left, discards what was never committed.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use futures::stream::{self, StreamExt as _};
@@ -57,8 +57,11 @@ pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), StoreError> {
     stream::iter(due)
         .for_each_concurrent(PARALLEL, |key| tick.look_at(key, PAGE_OPERATIONS))
         .await;
-    let mut announced: HashMap<String, Obligation> = tick.announced.take().into_iter().collect();
-    let due = list_due(app, layout::DELIVERIES, now).await?;
+    let mut announced: BTreeMap<String, Obligation> = tick.announced.take().into_iter().collect();
+    let mut due = list_due(app, layout::DELIVERIES, now).await?;
+    // What this tick itself has committed is not due before a minute is over to anyone else.
+    let listed: HashSet<_> = due.iter().cloned().collect();
+    due.extend(announced.keys().filter(|key| !listed.contains(*key)).cloned());
     for key in in_turn(due) {
         if !app.outbound.may_begin(CHUNK) {
             break;

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Condition, List, Object, ObjectStore, Page, Put, Row, StoreError, Tag};
 
 /// What an operation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
     /// `get`
     Get,
@@ -161,6 +161,11 @@ impl Memory {
     /// Puts an object past all faults and counts.
     pub fn plant(&self, key: &str, body: &str) {
         self.write(key, body.as_bytes().to_vec(), None);
+    }
+
+    /// Removes an object past all faults and counts.
+    pub fn forget(&self, key: &str) {
+        self.shared.objects.borrow_mut().remove(key);
     }
 
     fn strike(

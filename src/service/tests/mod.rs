@@ -4,6 +4,7 @@ mod budgets;
 mod crashes;
 mod deliveries;
 mod lists;
+mod moments;
 mod other_servers;
 mod races;
 
@@ -169,6 +170,12 @@ impl World {
     /// What was sent since the last call.
     fn sent(&self) -> Vec<(Timestamp, Request)> {
         self.outside.sent.take()
+    }
+
+    /// Sets a setting, for invocations from now on.
+    fn set_config(&mut self, variable: &str, value: &str) {
+        let read = |name: &str| (name == variable).then(|| value.to_owned());
+        self.config = Rc::new(Config::read(read, &Iana).unwrap());
     }
 
     /// Forgets everything that an isolate remembers.

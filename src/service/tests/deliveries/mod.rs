@@ -3,6 +3,7 @@
 mod durable;
 mod made;
 mod schedule;
+mod told;
 mod whom;
 
 use std::collections::BTreeMap;

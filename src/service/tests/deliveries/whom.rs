@@ -131,6 +131,8 @@ fn hooks_are_triggered_by_their_event() {
 #[test]
 fn quiet_hours_put_off_and_forget_what_is_over() {
     let mut world = World::new();
+    // Nothing is announced again here.
+    world.set_config("NUDGES", r#"{"*": {"urgent": []}}"#);
     world.register("agent").unwrap();
     // 2025-02-01T12:00 UTC is 13:00 in Berlin.
     let quiet =

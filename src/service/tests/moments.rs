@@ -1,0 +1,416 @@
+//! What happens because a moment has come: by the tick, before it, against it, and at what cost.
+
+use futures::future::join_all;
+
+use super::*;
+use crate::domain::transition::Refusal;
+use crate::service::list::Listed;
+use crate::storage::memory::Verb;
+
+fn call(body: Value) -> Update {
+    Update::parse(Fields::of("", body).unwrap()).unwrap()
+}
+
+fn claim_for(lease: &str) -> Update {
+    call(json!({"status": "claimed", "lease": lease}))
+}
+
+fn in_minutes(world: &World, minutes: i64) -> String {
+    world.now().plus_millis(minutes * MINUTE).to_string()
+}
+
+/// A world with a request that is needed in an hour.
+fn with_deadline() -> (World, Ref) {
+    let mut world = World::new();
+    for executor in ["agent", "phone", "tablet"] {
+        world.register(executor).unwrap();
+    }
+    let needed_by = in_minutes(&world, 60);
+    let reference = world.ask("agent", json!({ "needed_by": needed_by }));
+    (world, reference)
+}
+
+fn timers(world: &World) -> Vec<String> {
+    let mut keys = world.store.keys("due/");
+    keys.retain(|key| world.store.text(key).contains(r#""kind":"timer""#));
+    keys
+}
+
+fn page(world: &mut World, status: Option<Status>) -> Listed {
+    let app = world.app.clone();
+    let filter = Filter {
+        status,
+        ..Filter::default()
+    };
+    world
+        .run(async move { list(&app, &home(), &filter, 100, None).await })
+        .unwrap()
+}
+
+#[test]
+fn a_request_that_nobody_claims_expires_with_the_tick() {
+    let (mut world, reference) = with_deadline();
+    assert_eq!(timers(&world).len(), 1);
+    world.tick_after(59 * MINUTE);
+    assert_eq!(world.listed(Some(Status::Pending)), vec![reference.clone()]);
+    // The moment has come, the tick has not: it is not shown as pending any more.
+    world.pass(MINUTE);
+    assert!(world.listed(Some(Status::Pending)).is_empty());
+    assert!(world.listed(Some(Status::Expired)).is_empty());
+    assert_eq!(page(&mut world, None).threads[0].status, Status::Expired);
+    let stored = world.thread(&reference).unwrap().state;
+    assert_eq!((stored.status, stored.version), (Status::Pending, 1));
+    assert_eq!(stored.tag_as_of(world.now()).to_string(), "1-due");
+    let lines = world.log().len();
+    let refused = world.update(&reference, "phone", set(Status::Claimed));
+    assert!(matches!(
+        refused,
+        Err(ServiceError::Refused(Refusal::Ended { status: Status::Expired, holder: None }))
+    ));
+    assert_eq!(world.log().len(), lines, "a refusal writes nothing");
+    world.tick_after(SECOND);
+    assert_eq!(world.listed(Some(Status::Expired)), vec![reference.clone()]);
+    let last = world.log().into_iter().find(|line| line["event_type"] == "status_changed");
+    let last = last.unwrap();
+    assert_eq!(last["actor_id"], "exchange");
+    assert_eq!(last["payload"]["reason"], "not_claimed_in_time");
+    assert_eq!(timers(&world).len(), 0);
+    world.assert_settles("expired");
+}
+
+#[test]
+fn a_condition_on_the_version_before_the_moment_fails_after_it() {
+    let (mut world, reference) = with_deadline();
+    world.pass(61 * MINUTE);
+    let change = |world: &mut World, version, is_due| {
+        let request = update::Request {
+            exchange: home(),
+            reference: reference.clone(),
+            actor: id("phone"),
+            update: say("too late"),
+            tags: Some(vec![crate::domain::thread::Tag { version, is_due }]),
+        };
+        let app = world.invoke();
+        world.run(async move { update(&app, request).await })
+    };
+    let refused = change(&mut world, 1, false);
+    assert!(matches!(refused, Err(ServiceError::VersionDiffers { .. })));
+    let state = change(&mut world, 1, true).unwrap();
+    assert_eq!((state.status, state.version), (Status::Expired, 2));
+    world.assert_settles("written with a message");
+}
+
+#[test]
+fn a_claim_lapses_with_the_tick_and_can_be_renewed_until_then() {
+    let (mut world, reference) = with_deadline();
+    world.update(&reference, "phone", claim_for("PT30M")).unwrap();
+    assert_eq!(timers(&world).len(), 2, "one for the deadline, one for the lease");
+    for _ in 0..4 {
+        world.tick_after(20 * MINUTE);
+        let state = world.update(&reference, "phone", Update::renew(None)).unwrap();
+        let left = state.lease_until.unwrap().since(world.now());
+        assert_eq!(left / MINUTE, 30);
+        // For the deadline, by the tick that found nothing due, and by the renewal after it.
+        assert!(timers(&world).len() <= 3, "they do not grow");
+    }
+    assert_eq!(world.count_log("status_changed"), 5);
+    // In the meantime the deadline has passed: what lapses now expires.
+    world.tick_after(31 * MINUTE);
+    assert_eq!(world.listed(Some(Status::Expired)), vec![reference]);
+    world.assert_settles("lapsed and expired");
+    assert_eq!(timers(&world).len(), 0);
+}
+
+#[test]
+fn a_renewal_costs_no_timer() {
+    let (mut world, reference) = with_deadline();
+    world.update(&reference, "phone", claim_for("P1D")).unwrap();
+    world.pass(MINUTE);
+    world.store.take_operations();
+    world.update(&reference, "phone", say("half way")).unwrap();
+    let puts = |operations: Vec<(Verb, String)>| {
+        let is_put = |(verb, key): &&(Verb, String)| *verb == Verb::Put && key.starts_with("due/");
+        operations.iter().filter(is_put).count()
+    };
+    assert_eq!(puts(world.store.take_operations()), 1, "the obligation alone");
+}
+
+#[test]
+fn a_late_tick_does_everything_at_once_and_announces_once() {
+    let (mut world, _) = with_deadline();
+    world.join("watch", json!({"notifications": [{"type": "webhook", "url": "https://watch.example/"}]}));
+    let urgent = world.ask("agent", json!({"priority": "urgent"}));
+    world.sent();
+    world.tick_after(5 * HOUR);
+    world.tick_after(MINUTE);
+    let mut titles: Vec<_> = world
+        .sent()
+        .iter()
+        .map(|(_, request)| {
+            let body: Value = serde_json::from_str(request.body.as_ref().unwrap()).unwrap();
+            body["title"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    titles.sort();
+    assert_eq!(
+        titles,
+        ["Expired: nobody claimed it in time", "Still open: nobody has claimed it"]
+    );
+    assert_eq!(world.thread(&urgent).unwrap().state.nudges, 2);
+    world.assert_settles("late");
+}
+
+/// The tick meets what is due among a thousand times as many requests that are not: it does not
+/// look at them.
+#[test]
+fn what_a_tick_costs_does_not_depend_on_how_many_wait() {
+    let cost = |pending: usize| {
+        let mut world = World::new();
+        for executor in ["agent", "phone"] {
+            world.register(executor).unwrap();
+        }
+        let far = in_minutes(&world, 10_000);
+        for n in 0..pending {
+            let more = if n % 2 == 0 { json!({}) } else { json!({"needed_by": far}) };
+            world.ask("agent", more);
+        }
+        let soon = in_minutes(&world, 60);
+        let expiring: Vec<_> = (0..3)
+            .map(|_| world.ask("agent", json!({"needed_by": soon})))
+            .collect();
+        let lapsing: Vec<_> = (0..2).map(|_| world.ask("agent", json!({}))).collect();
+        for reference in &lapsing {
+            world.update(reference, "phone", claim_for("PT1H")).unwrap();
+        }
+        let nudged = world.ask("agent", json!({"priority": "elevated"}));
+        world.store.take_operations();
+        world.tick_after(61 * MINUTE);
+        let mut counts: HashMap<Verb, usize> = HashMap::new();
+        for (verb, _) in world.store.take_operations() {
+            *counts.entry(verb).or_default() += 1;
+        }
+        assert_eq!(world.listed(Some(Status::Expired)).len(), expiring.len());
+        assert!(world.listed(Some(Status::Claimed)).is_empty());
+        assert_eq!(world.thread(&nudged).unwrap().state.nudges, 1);
+        assert_eq!(world.count_log("status_changed"), 2 + 3 + 2 + 1);
+        let counts = [Verb::Get, Verb::Put, Verb::Delete, Verb::List].map(|verb| counts[&verb]);
+        (world, counts)
+    };
+    let (_, few) = cost(10);
+    let (mut world, many) = cost(10_000);
+    assert_eq!(few, many);
+    // Six timers: each read and claimed, its thread read, put, and read twice more (to complete
+    // the batch, and whether it was overtaken); an obligation, a log object and two entries put for
+    // each batch; a timer more for the nudged one. Deleted: the timer, the obligation, two entries.
+    // Listed: what is due, deliveries, and whom to tell.
+    assert_eq!(many, [6 * 4, 6 * 6 + 1, 6 * 4, 6 + 2]);
+    world.assert_sound("after the tick");
+}
+
+#[test]
+fn every_step_of_a_timer_can_fail_or_be_the_last() {
+    let prepare = || {
+        let (world, reference) = with_deadline();
+        world.pass(61 * MINUTE);
+        (world.store.take_operations(), world, reference)
+    };
+    let (_, mut world, _) = prepare();
+    world.tick_after(0);
+    let count = world.store.take_operations().len();
+    assert!(count > 12, "{count}");
+    let check = |world: &mut World, reference: &Ref, context: &str| {
+        world.restart();
+        world.assert_settles(context);
+        let expected = vec![reference.clone()];
+        assert_eq!(world.listed(Some(Status::Expired)), expected, "{context}");
+        assert!(world.listed(Some(Status::Pending)).is_empty(), "{context}");
+        assert_eq!(world.count_log("status_changed"), 1, "{context}");
+    };
+    for moment in [Moment::Before, Moment::After] {
+        for nth in 0..count {
+            let (_, mut world, reference) = prepare();
+            let (app, mortal) = world.mortal(nth, moment);
+            let now = world.now();
+            world.start(async move { tick(&app, now).await }).forget();
+            assert!(mortal.is_dead());
+            check(&mut world, &reference, &format!("dies {moment:?} operation {nth}"));
+        }
+        for verb in [Verb::Get, Verb::Put, Verb::Delete] {
+            for nth in 0..6 {
+                let (_, mut world, reference) = prepare();
+                world.store.fail(verb, "", nth, moment);
+                world.tick_after(0);
+                world.store.heal();
+                check(&mut world, &reference, &format!("{verb:?} {nth} fails {moment:?}"));
+            }
+        }
+    }
+}
+
+/// Whoever comes first wins, whatever is held where; and nothing is half-done.
+#[test]
+fn a_claim_races_the_deadline() {
+    for (verb, prefix) in [(Verb::Get, "threads/"), (Verb::Put, "due/"), (Verb::Put, "threads/")] {
+        for moment in [Moment::Before, Moment::After] {
+            let context = format!("held at {verb:?} {prefix} {moment:?}");
+            let (mut world, reference) = with_deadline();
+            world.pass(60 * MINUTE - SECOND);
+            let mut held = world.store.hold(verb, prefix, 0, moment);
+            let claim = change_of(world.invoke(), &reference, "phone", set(Status::Claimed));
+            let claim = world.start(claim);
+            assert!(held.is_reached(), "{context}");
+            world.tick_after(2 * SECOND);
+            held.release();
+            world.go_on();
+            let outcome = world.run(claim);
+            let status = world.thread(&reference).unwrap().state.status;
+            match (&outcome, status) {
+                (Ok(_), Status::Claimed) | (Err(ServiceError::Refused(_)), Status::Expired) => {}
+                other => panic!("{context}: {other:?}"),
+            }
+            assert_eq!(world.count_log("status_changed"), 1, "{context}");
+            world.assert_settles(&context);
+        }
+    }
+}
+
+#[test]
+fn a_renewal_races_the_end_of_the_lease() {
+    for (verb, prefix) in [(Verb::Get, "threads/"), (Verb::Put, "threads/")] {
+        for moment in [Moment::Before, Moment::After] {
+            let context = format!("held at {verb:?} {prefix} {moment:?}");
+            let (mut world, reference) = with_deadline();
+            world.update(&reference, "phone", claim_for("PT30M")).unwrap();
+            world.pass(30 * MINUTE - SECOND);
+            let mut held = world.store.hold(verb, prefix, 0, moment);
+            let renewal = change_of(world.invoke(), &reference, "phone", Update::renew(None));
+            let renewal = world.start(renewal);
+            assert!(held.is_reached(), "{context}");
+            world.tick_after(2 * SECOND);
+            held.release();
+            world.go_on();
+            let outcome = world.run(renewal);
+            let state = world.thread(&reference).unwrap().state;
+            match (&outcome, state.status) {
+                (Ok(renewed), Status::Claimed) => assert_eq!(renewed.lease_until, state.lease_until),
+                (Err(ServiceError::Refused(Refusal::NotClaimed)), Status::Pending) => {}
+                other => panic!("{context}: {other:?}"),
+            }
+            world.assert_sound(&context);
+            world.tick_after(HOUR);
+            assert_eq!(world.listed(Some(Status::Expired)), vec![reference], "{context}");
+            world.assert_settles(&context);
+        }
+    }
+}
+
+/// A batch that lands after the timer on which it might have relied was seen to has its own.
+#[test]
+fn a_release_that_lands_late_still_expires_in_time() {
+    let (mut world, reference) = with_deadline();
+    world.update(&reference, "phone", claim_for("PT30M")).unwrap();
+    world.pass(20 * MINUTE);
+    world.update(&reference, "phone", say("I need longer")).unwrap();
+    // The first timer comes at 30 minutes, when nothing is due any more.
+    world.pass(10 * MINUTE - 5 * SECOND);
+    let mut held = world.store.hold(Verb::Put, "threads/", 0, Moment::Before);
+    let release = change_of(world.invoke(), &reference, "phone", set(Status::Pending));
+    let release = world.start(release);
+    assert!(held.is_reached());
+    world.tick_after(10 * SECOND);
+    held.release();
+    world.go_on();
+    world.run(release).unwrap();
+    world.assert_sound("there is a timer in time");
+    for _ in 0..31 {
+        world.tick_after(MINUTE);
+    }
+    assert_eq!(world.listed(Some(Status::Expired)), vec![reference]);
+    world.assert_settles("expired in time");
+}
+
+fn asked() -> (World, Ref) {
+    let (mut world, reference) = with_deadline();
+    let questions = json!([{"field": "area", "question": "Which?", "options": ["sink", "stove"]}]);
+    let ask = json!({"mess": [{"status": {"code": "claimed"}},
+        {"status": {"code": "needs_input", "questions": questions}}]});
+    let state = world.update(&reference, "phone", call(ask)).unwrap();
+    assert_eq!((state.status, state.version), (Status::NeedsInput, 2));
+    (world, reference)
+}
+
+fn answer(area: &str) -> Update {
+    call(json!({"mess": [{"reply": {"answers": {"area": area}}}]}))
+}
+
+#[test]
+fn of_two_replies_to_one_question_one_counts() {
+    let (mut world, reference) = asked();
+    let replies = ["sink", "stove"]
+        .map(|area| change_of(world.invoke(), &reference, "agent", answer(area)));
+    let outcomes = world.run(join_all(replies));
+    let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!((won.len(), lost.len()), (1, 1));
+    assert!(matches!(
+        lost[0],
+        Err(ServiceError::Refused(Refusal::NoOpenQuestion { status: Status::InProgress }))
+    ));
+    assert_eq!(world.thread(&reference).unwrap().messages().count(), 3);
+    world.assert_settles("two replies");
+    // The same reply twice is one: a retry.
+    let (mut world, reference) = asked();
+    let replies = [0, 1].map(|_| change_of(world.invoke(), &reference, "agent", answer("sink")));
+    let outcomes = world.run(join_all(replies));
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(world.thread(&reference).unwrap().messages().count(), 3);
+}
+
+#[test]
+fn a_reply_races_a_cancellation() {
+    for reply_first in [true, false] {
+        let (mut world, reference) = asked();
+        let cancel = call(json!({"mess": [{"cancel": {"reason": "not needed"}}]}));
+        let (first, second) = if reply_first {
+            (answer("sink"), cancel)
+        } else {
+            (cancel, answer("sink"))
+        };
+        let mut held = world.store.hold(Verb::Put, "threads/", 0, Moment::Before);
+        let slow = change_of(world.invoke(), &reference, "agent", first);
+        let slow = world.start(slow);
+        assert!(held.is_reached());
+        let fast = world.update(&reference, "agent", second);
+        assert!(fast.is_ok(), "{fast:?}");
+        held.release();
+        world.go_on();
+        let slow = world.run(slow);
+        let status = world.thread(&reference).unwrap().state.status;
+        assert_eq!(status, Status::Cancelled, "cancelled in either order");
+        if reply_first {
+            let status = Status::Cancelled;
+            let refusal = Refusal::NoOpenQuestion { status };
+            assert!(matches!(slow, Err(ServiceError::Refused(r)) if r == refusal));
+        } else {
+            assert!(slow.is_ok(), "the answered request can be cancelled: {slow:?}");
+        }
+        world.assert_settles("a reply and a cancellation");
+    }
+}
+
+#[test]
+fn what_lapsed_is_derived_anew_with_its_timer() {
+    let (mut world, reference) = with_deadline();
+    world.update(&reference, "phone", claim_for("PT30M")).unwrap();
+    for key in timers(&world) {
+        world.store.forget(&key);
+    }
+    let (store, now) = (world.store.clone(), world.now());
+    let report = world.run(async move { audit(&store, now).await }).unwrap();
+    assert!(report.problems[0].contains("has no timer"), "{:?}", report.problems);
+    let app = world.invoke();
+    let query = [("step".to_owned(), "settle".to_owned())].into();
+    world
+        .run(async move { crate::tools::reindex::step(&app, &query).await })
+        .unwrap();
+    world.assert_sound("reindexed");
+}
