@@ -79,7 +79,8 @@ impl Nudges {
                     return Err(wrong(problem.to_owned()));
                 }
                 if waits.len() > NUDGES {
-                    let problem = format!("must be of at most {NUDGES} durations for each priority");
+                    let problem =
+                        format!("must be of at most {NUDGES} durations for each priority");
                     return Err(wrong(problem));
                 }
             }
@@ -291,7 +292,10 @@ mod tests {
         };
         let default = read(&[]).unwrap().nudges;
         assert_eq!(after(&default, "home", Priority::Urgent), ["PT15M", "PT1H"]);
-        assert_eq!(after(&default, "home", Priority::Elevated), ["PT1H", "PT4H"]);
+        assert_eq!(
+            after(&default, "home", Priority::Elevated),
+            ["PT1H", "PT4H"]
+        );
         assert!(after(&default, "home", Priority::Normal).is_empty());
         let set = r#"{"*": {"urgent": ["PT5M"]}, "home": {"urgent": [], "elevated": ["P1D"]}}"#;
         let set = read(&[("NUDGES", set)]).unwrap().nudges;
@@ -404,7 +408,10 @@ mod tests {
             ("NUDGES", r#"{"a b": {}}"#),
             ("NUDGES", r#"{"*": {"urgent": ["PT1H", "PT15M"]}}"#),
             ("NUDGES", r#"{"*": {"urgent": ["PT30S"]}}"#),
-            ("NUDGES", r#"{"*": {"urgent": ["PT1M","PT2M","PT3M","PT4M","PT5M","PT6M"]}}"#),
+            (
+                "NUDGES",
+                r#"{"*": {"urgent": ["PT1M","PT2M","PT3M","PT4M","PT5M","PT6M"]}}"#,
+            ),
         ] {
             let text = read(&[(name, value)]).err().unwrap().to_string();
             assert!(

@@ -241,7 +241,16 @@ mod tests {
         assert_eq!(tags("W/\"3\"", false), Some(vec![]));
         assert_eq!(tags("W/\"3\"", true), Some(vec![tag(3, false)]));
         for bad in [
-            "", "3", "\"x\"", "\"03\"", "\"+3\"", "\"\"", "\"3", "\"-due\"", "\"3-DUE\"", "\"3-due-due\"",
+            "",
+            "3",
+            "\"x\"",
+            "\"03\"",
+            "\"+3\"",
+            "\"\"",
+            "\"3",
+            "\"-due\"",
+            "\"3-DUE\"",
+            "\"3-due-due\"",
         ] {
             assert_eq!(tags(bad, true), Some(vec![]), "{bad}");
         }

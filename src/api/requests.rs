@@ -78,9 +78,7 @@ async fn change(
 ) -> Result<Reply, ApiError> {
     let Caller { exchange, executor } = call.caller().await?;
     let reference = call.reference()?;
-    let accepted = call
-        .header("If-Match")
-        .and_then(|text| tags(&text, false));
+    let accepted = call.header("If-Match").and_then(|text| tags(&text, false));
     let fields = if needs_body {
         call.fields(BODY_BYTES).await?
     } else {

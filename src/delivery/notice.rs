@@ -81,8 +81,8 @@ impl News {
         let reference = &batch.after.reference;
         let link =
             public_url.map(|url| format!("{url}/api/v1/exchanges/{exchange}/requests/{reference}"));
-        let notice = |what, before: Option<ThreadState>, thread: ThreadState, actor: &ExecutorId| {
-            Notice {
+        let notice =
+            |what, before: Option<ThreadState>, thread: ThreadState, actor: &ExecutorId| Notice {
                 exchange: exchange.clone(),
                 what,
                 before,
@@ -90,8 +90,7 @@ impl News {
                 actor: actor.clone(),
                 names: names.clone(),
                 link: link.clone(),
-            }
-        };
+            };
         // The last one is whose doing the whole is: what had fallen due came before it.
         let actor = &batch.events.last()?.actor_id;
         let what = what_happened(&batch)?;
@@ -131,7 +130,7 @@ fn what_happened(batch: &Committed) -> Option<What> {
             _ => None,
         })
     };
-    let last_move = changes().filter(|(_, change)| change.moves()).last();
+    let last_move = changes().rfind(|(_, change)| change.moves());
     if let Some((event, change)) = last_move {
         let asked = matches!(
             change.old_status,
@@ -249,7 +248,10 @@ impl Notice {
             What::Test => "Test notification".to_owned(),
             What::Moved => match self.status().unwrap_or(Status::Pending) {
                 Status::Pending if self.actor.is_exchange() => {
-                    format!("Open again: the claim of {} has lapsed", self.names.executor)
+                    format!(
+                        "Open again: the claim of {} has lapsed",
+                        self.names.executor
+                    )
                 }
                 Status::Expired if self.actor.is_exchange() => {
                     "Expired: nobody claimed it in time".to_owned()

@@ -170,7 +170,10 @@ fn addresses(id: &ExecutorId, capabilities: &[Value], notice: &Notice) -> bool {
     };
     thread.terms.missing_from(capabilities).is_empty()
         || takes_part(thread, id)
-        || notice.before.as_ref().is_some_and(|before| takes_part(before, id))
+        || notice
+            .before
+            .as_ref()
+            .is_some_and(|before| takes_part(before, id))
         || is_escalated(thread, id)
 }
 

@@ -54,7 +54,7 @@ pub struct Change {
     pub takeover: bool,
     /// For how long the claim holds.
     pub lease: Option<Duration>,
-    /// The details among [`DETAILS`].
+    /// The details that the event keeps.
     pub details: Map<String, Value>,
 }
 
@@ -140,7 +140,9 @@ fn check_detail(name: &str, value: &Value, path: &str) -> Result<(), Invalid> {
         ("estimate", Value::String(text)) if Duration::parse(text).is_some() => return Ok(()),
         ("estimate", _) => "must be an ISO 8601 duration like PT45M",
         ("progress_pct", Value::Number(number))
-            if number.as_f64().is_some_and(|pct| (0.0..=100.0).contains(&pct)) =>
+            if number
+                .as_f64()
+                .is_some_and(|pct| (0.0..=100.0).contains(&pct)) =>
         {
             return Ok(());
         }
@@ -170,7 +172,11 @@ pub fn parse_steps(blocks: &[Value], status: Option<Change>) -> Result<Vec<Step>
         match (acting.next(), acting.next()) {
             (None, _) => {}
             (Some((name, content)), None) => {
-                steps.push(parse_block(name, content.clone(), &format!("{path}.{name}"))?);
+                steps.push(parse_block(
+                    name,
+                    content.clone(),
+                    &format!("{path}.{name}"),
+                )?);
             }
             (Some((one, _)), Some((other, _))) => {
                 let problem = format!("must not hold both {one} and {other}: their order is open");

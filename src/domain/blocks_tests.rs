@@ -38,7 +38,11 @@ fn blocks_are_steps_in_their_order() {
         (json!([response]), completed, ". completed"),
         (json!([response]), Some(Status::Claimed), ". claimed"),
         (json!([claim, response]), completed, "claimed . completed"),
-        (json!([claim, start]), Some(Status::InProgress), "claimed in-progress"),
+        (
+            json!([claim, start]),
+            Some(Status::InProgress),
+            "claimed in-progress",
+        ),
         (
             json!([{"status": {"code": "completed"}}, response]),
             completed,
@@ -58,7 +62,10 @@ fn a_status_that_is_not_the_last_step_is_refused() {
     let claim = json!({"status": {"code": "claimed"}});
     for (mess, status) in [
         (json!([claim]), Status::Completed),
-        (json!([{"response": {"content": []}}, claim]), Status::Completed),
+        (
+            json!([{"response": {"content": []}}, claim]),
+            Status::Completed,
+        ),
         (json!([{"cancel": {}}]), Status::Claimed),
         (json!([{"reply": {"confirm": true}}]), Status::Held),
     ] {
@@ -69,7 +76,8 @@ fn a_status_that_is_not_the_last_step_is_refused() {
 
 #[test]
 fn what_is_said_twice_of_the_last_step_is_said_once() {
-    let mess = [json!({"status": {"code": "claimed", "estimate": "PT45M", "message": "on my way"}})];
+    let mess =
+        [json!({"status": {"code": "claimed", "estimate": "PT45M", "message": "on my way"}})];
     let mut status = Change::to(Status::Claimed);
     status.lease = Duration::parse("PT1H");
     status.message = Some("another".to_owned());
@@ -107,14 +115,38 @@ fn blocks_that_are_refused() {
         (json!({"status": {}}), ".status.code"),
         (json!({"status": {"code": "received"}}), ".status.code"),
         (json!({"status": {"code": 5}}), ".status.code"),
-        (json!({"status": {"code": "claimed", "message": 5}}), ".status.message"),
-        (json!({"status": {"code": "claimed", "estimate": "45m"}}), ".status.estimate"),
-        (json!({"status": {"code": "claimed", "lease": "PT1S"}}), ".status.lease"),
-        (json!({"status": {"code": "failed", "lease": "PT1H"}}), ".status.lease"),
-        (json!({"status": {"code": "held", "takeover": true}}), ".status.takeover"),
-        (json!({"status": {"code": "held", "progress_pct": 101}}), ".status.progress_pct"),
-        (json!({"status": {"code": "held", "progress_pct": "half"}}), ".status.progress_pct"),
-        (json!({"status": {"code": "needs_input", "questions": "?"}}), ".status.questions"),
+        (
+            json!({"status": {"code": "claimed", "message": 5}}),
+            ".status.message",
+        ),
+        (
+            json!({"status": {"code": "claimed", "estimate": "45m"}}),
+            ".status.estimate",
+        ),
+        (
+            json!({"status": {"code": "claimed", "lease": "PT1S"}}),
+            ".status.lease",
+        ),
+        (
+            json!({"status": {"code": "failed", "lease": "PT1H"}}),
+            ".status.lease",
+        ),
+        (
+            json!({"status": {"code": "held", "takeover": true}}),
+            ".status.takeover",
+        ),
+        (
+            json!({"status": {"code": "held", "progress_pct": 101}}),
+            ".status.progress_pct",
+        ),
+        (
+            json!({"status": {"code": "held", "progress_pct": "half"}}),
+            ".status.progress_pct",
+        ),
+        (
+            json!({"status": {"code": "needs_input", "questions": "?"}}),
+            ".status.questions",
+        ),
         (
             json!({"status": {"code": "needs_confirmation", "action": 5}}),
             ".status.action",
@@ -129,7 +161,10 @@ fn blocks_that_are_refused() {
         (json!({"response": "done"}), ".response"),
         (json!({"response": {}}), ".response.content"),
         (json!({"response": {"content": null}}), ".response.content"),
-        (json!({"status": {"code": "held"}, "response": {"content": []}}), ""),
+        (
+            json!({"status": {"code": "held"}, "response": {"content": []}}),
+            "",
+        ),
     ] {
         let refused = steps(&json!([{"v": "1.1.0"}, bad]), None).unwrap_err();
         assert_eq!(refused.path, format!("mess[1]{path}"), "{bad}");

@@ -87,7 +87,8 @@ pub fn union(
             }
         }
     }
-    let has_tag = |listed: &Listed| tag.is_none_or(|tag| listed.capability.tags.iter().any(|t| t == tag));
+    let has_tag =
+        |listed: &Listed| tag.is_none_or(|tag| listed.capability.tags.iter().any(|t| t == tag));
     by_id.into_values().filter(has_tag).collect()
 }
 
@@ -103,11 +104,17 @@ mod tests {
 
     #[test]
     fn what_is_catalogued_and_what_is_claimed_is_one_list() {
-        let see = capability("see", json!({"description": "Eyes", "tags": ["sense", "sense"]}));
+        let see = capability(
+            "see",
+            json!({"description": "Eyes", "tags": ["sense", "sense"]}),
+        );
         let lift = capability("lift", json!({}));
         let id = |text| ExecutorId::parse(text, "").unwrap();
         let executors = [
-            (id("phone"), vec![json!("see"), json!({"see": 1, "walk": {}})]),
+            (
+                id("phone"),
+                vec![json!("see"), json!({"see": 1, "walk": {}})],
+            ),
             (id("robot"), vec![json!("see")]),
         ];
         let catalogue = [see.unwrap(), lift.unwrap()];
@@ -132,7 +139,11 @@ mod tests {
             ("", json!({}), "capability_id"),
             ("a\nb", json!({}), "capability_id"),
             ("see", json!({"description": 5}), "description"),
-            ("see", json!({"description": "x".repeat(1_001)}), "description"),
+            (
+                "see",
+                json!({"description": "x".repeat(1_001)}),
+                "description",
+            ),
             ("see", json!({"tags": "sense"}), "tags"),
             ("see", json!({"tags": [1]}), "tags[0]"),
             ("see", json!({"tags": [""]}), "tags[0]"),

@@ -143,7 +143,8 @@ mod tests {
         assert_eq!(expired.status, Status::Expired);
         assert_eq!(expired.updated_at, at("13:00"));
         assert_eq!(next_moment(&expired), None);
-        let claimed = json!({"status": "claimed", "executor_id": "phone", "needed_by": at("13:00")});
+        let claimed =
+            json!({"status": "claimed", "executor_id": "phone", "needed_by": at("13:00")});
         assert!(!is_due(&state(&claimed), at("23:00")));
     }
 
@@ -156,7 +157,10 @@ mod tests {
             reasons(&mut lapsed, at("14:00")),
             [reason::LEASE_ENDED, reason::NOT_CLAIMED_IN_TIME]
         );
-        assert_eq!((lapsed.status, &lapsed.executor_id), (Status::Expired, &None));
+        assert_eq!(
+            (lapsed.status, &lapsed.executor_id),
+            (Status::Expired, &None)
+        );
         assert_eq!((lapsed.lease, lapsed.lease_until), (None, None));
     }
 
@@ -198,6 +202,9 @@ mod tests {
             next_moment(&open)
         };
         assert_eq!(change(Status::Claimed, Some("phone"), at("13:00")), None);
-        assert_eq!(change(Status::Pending, None, at("14:00")), Some(at("14:15")));
+        assert_eq!(
+            change(Status::Pending, None, at("14:00")),
+            Some(at("14:15"))
+        );
     }
 }

@@ -34,7 +34,7 @@ pub enum Fact {
     /// An executor joined the exchange.
     ExecutorRegistered(ExecutorRegistered),
     /// A request was posted.
-    ThreadCreated(ThreadCreated),
+    ThreadCreated(Box<ThreadCreated>),
     /// The thread's status changed.
     StatusChanged(StatusChanged),
     /// Someone wrote to the thread.

@@ -62,17 +62,15 @@ impl Reply {
         let confirm = fields.take_bool("confirm")?.map(Answer::Confirm);
         let accept = fields.take_bool("accept")?.map(Answer::Accept);
         let mut given = [answers, confirm, accept].into_iter().flatten();
-        match (given.next(), given.next()) {
-            (Some(answer), None) => Ok(Self {
-                answer,
-                reason: fields.take("reason"),
-                path: path.to_owned(),
-            }),
-            _ => {
-                let problem = "must have one of answers, confirm and accept";
-                Err(Invalid::new(path, problem))
-            }
-        }
+        let (Some(answer), None) = (given.next(), given.next()) else {
+            let problem = "must have one of answers, confirm and accept";
+            return Err(Invalid::new(path, problem));
+        };
+        Ok(Self {
+            answer,
+            reason: fields.take("reason"),
+            path: path.to_owned(),
+        })
     }
 
     /// The status that it leads to where it answers a question.
@@ -242,7 +240,11 @@ mod tests {
         let open = Open::of(&change).unwrap();
         for (content, goes_on, status) in [
             (json!({"confirm": true}), true, Status::InProgress),
-            (json!({"accept": true, "reason": "fine"}), true, Status::InProgress),
+            (
+                json!({"accept": true, "reason": "fine"}),
+                true,
+                Status::InProgress,
+            ),
             (json!({"confirm": false}), false, Status::Held),
             (json!({"accept": false}), false, Status::Held),
         ] {
@@ -279,7 +281,10 @@ mod tests {
             (json!(many), "questions"),
             (json!(["which?"]), "questions[0]"),
             (json!([{"question": "?"}]), "questions[0].field"),
-            (json!([{"field": "", "question": "?"}]), "questions[0].field"),
+            (
+                json!([{"field": "", "question": "?"}]),
+                "questions[0].field",
+            ),
             (json!([{"field": "a"}]), "questions[0].question"),
             (
                 json!([{"field": "a", "question": "?", "options": "b"}]),

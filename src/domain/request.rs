@@ -95,7 +95,7 @@ impl NewRequest {
         request.insert("response_hint".to_owned(), self.response_hint.clone());
         request.extend(self.extra);
         let facts = [
-            Fact::ThreadCreated(ThreadCreated {
+            Fact::ThreadCreated(Box::new(ThreadCreated {
                 intent: self.intent,
                 context: self.context,
                 priority: self.priority,
@@ -103,7 +103,7 @@ impl NewRequest {
                 response_hint: self.response_hint,
                 terms: self.terms,
                 extra: Map::new(),
-            }),
+            })),
             Fact::MessageAdded(MessageAdded {
                 mess: vec![json!({ "request": request })],
                 extra: Map::new(),
@@ -124,15 +124,12 @@ impl Update {
         if mess.as_ref().is_some_and(Vec::is_empty) {
             return Err(Invalid::new("mess", "must hold at least one block"));
         }
-        let status = match fields.take_string("status")? {
-            Some(text) => {
-                let status = Status::parse(&text, "status")?;
-                Some(Change::parse(status, &mut fields)?)
-            }
-            None => {
-                refuse_without_status(&mut fields, mess.is_some())?;
-                None
-            }
+        let status = if let Some(text) = fields.take_string("status")? {
+            let status = Status::parse(&text, "status")?;
+            Some(Change::parse(status, &mut fields)?)
+        } else {
+            refuse_without_status(&mut fields, mess.is_some())?;
+            None
         };
         Ok(Self {
             steps: parse_steps(mess.as_deref().unwrap_or_default(), status)?,
@@ -171,7 +168,11 @@ mod tests {
 
     fn request(value: Value) -> Result<NewRequest, Invalid> {
         let nudge_after = |_| vec![Duration::minutes(15)];
-        NewRequest::parse(Fields::of("", value).unwrap(), Timestamp::default(), nudge_after)
+        NewRequest::parse(
+            Fields::of("", value).unwrap(),
+            Timestamp::default(),
+            nudge_after,
+        )
     }
 
     fn update(value: Value) -> Result<Update, Invalid> {

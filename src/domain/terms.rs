@@ -171,10 +171,7 @@ mod tests {
         assert_eq!(needed_by.as_deref(), Some("2025-02-02T07:00:00.000Z"));
         assert!(terms.confirm_before);
         assert_eq!(terms.requires, ["lift", "see", "walk"]);
-        assert_eq!(
-            terms.escalate_to,
-            [ExecutorId::parse("boss", "").unwrap()]
-        );
+        assert_eq!(terms.escalate_to, [ExecutorId::parse("boss", "").unwrap()]);
         assert_eq!(parse(&json!({})), Ok(Terms::default()));
         assert_eq!(
             parse(&json!({"needed_by": null, "requires": [], "confirm_before": false})),
@@ -191,7 +188,10 @@ mod tests {
             (json!({"needed_by": "2025-02-01T23:00:00"}), "needed_by"),
             (json!({"needed_by": "2025-02-01"}), "needed_by"),
             (json!({"needed_by": "2025-02-01T12:00:00Z"}), "needed_by"),
-            (json!({"needed_by": "2025-02-01T12:30:00+01:00"}), "needed_by"),
+            (
+                json!({"needed_by": "2025-02-01T12:30:00+01:00"}),
+                "needed_by",
+            ),
             (json!({"confirm_before": "yes"}), "confirm_before"),
             (json!({"requires": "see"}), "requires"),
             (json!({"requires": ["see", 5]}), "requires[1]"),

@@ -81,7 +81,12 @@ pub struct Tag {
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.version, if self.is_due { "-due" } else { "" })
+        write!(
+            f,
+            "{}{}",
+            self.version,
+            if self.is_due { "-due" } else { "" }
+        )
     }
 }
 

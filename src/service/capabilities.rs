@@ -58,7 +58,9 @@ pub async fn put(
     let key = layout::capability(exchange, &capability.id);
     let body = to_json(capability, "the capability", CATALOGUE_BYTES)?;
     let summary = whole_body(&body);
-    let put = app.store.put(&key, body, summary.as_deref(), Condition::Always);
+    let put = app
+        .store
+        .put(&key, body, summary.as_deref(), Condition::Always);
     put.await?;
     Ok(())
 }

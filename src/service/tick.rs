@@ -61,7 +61,12 @@ pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), StoreError> {
     let mut due = list_due(app, layout::DELIVERIES, now).await?;
     // What this tick itself has committed is not due before a minute is over to anyone else.
     let listed: HashSet<_> = due.iter().cloned().collect();
-    due.extend(announced.keys().filter(|key| !listed.contains(*key)).cloned());
+    due.extend(
+        announced
+            .keys()
+            .filter(|key| !listed.contains(*key))
+            .cloned(),
+    );
     for key in in_turn(due) {
         if !app.outbound.may_begin(CHUNK) {
             break;
@@ -239,7 +244,8 @@ impl Tick<'_> {
             } => {
                 let fired = timers::fire(app, exchange_id, reference, now).await?;
                 if let Some(batch) = fired.committed {
-                    self.complete(exchange_id, reference, &batch, deliveries).await;
+                    self.complete(exchange_id, reference, &batch, deliveries)
+                        .await;
                 }
                 return Ok(fired.verdict);
             }

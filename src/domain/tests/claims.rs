@@ -185,8 +185,7 @@ fn a_retry_writes_nothing_and_a_new_message_does() {
 
 #[test]
 fn a_remark_on_the_same_status_is_kept() {
-    let remark =
-        |text: &str| parse(json!({"status": "in-progress", "message": text})).unwrap();
+    let remark = |text: &str| parse(json!({"status": "in-progress", "message": text})).unwrap();
     let mut story = Story::after(&[("phone", Status::InProgress)]);
     assert_eq!(story.apply("phone", remark("half way")), Ok(1));
     assert_eq!(story.apply("phone", remark("half way")), Ok(0));
@@ -194,4 +193,3 @@ fn a_remark_on_the_same_status_is_kept() {
     assert_eq!(change.message.as_deref(), Some("half way"));
     assert_eq!(change.old_status, change.new_status);
 }
-

@@ -76,7 +76,13 @@ fn nothing_of_a_call_happens_if_one_step_is_refused() {
     let before = story.thread.clone();
     let body = json!({"mess": [{"status": {"code": "completed"}}, {"status": {"code": "held"}}]});
     let refused = story.call("phone", body);
-    assert!(matches!(refused, Err(Refusal::Ended { status: Status::Completed, .. })));
+    assert!(matches!(
+        refused,
+        Err(Refusal::Ended {
+            status: Status::Completed,
+            ..
+        })
+    ));
     assert_eq!(story.thread, before);
 }
 
@@ -87,13 +93,20 @@ fn a_response_delivers() {
     assert_eq!(story.status(), Status::Completed);
     assert_eq!(story.call("phone", deliver()), Ok(0), "a retry is safe");
     let late = json!({"mess": [{"response": {"content": ["and a photo"]}}]});
-    assert_eq!(story.call("phone", late), Ok(1), "after the end it is a message");
+    assert_eq!(
+        story.call("phone", late),
+        Ok(1),
+        "after the end it is a message"
+    );
     // It is nobody else's to deliver; and a pending request is claimed on the way.
     let refused = claimed(json!({})).call("tablet", deliver());
     assert!(matches!(refused, Err(Refusal::HeldByOther { .. })));
     let mut story = Story::begin();
     story.call("tablet", deliver()).unwrap();
-    assert_eq!((story.status(), story.holder()), (Status::Completed, Some("tablet")));
+    assert_eq!(
+        (story.status(), story.holder()),
+        (Status::Completed, Some("tablet"))
+    );
 }
 
 #[test]
@@ -124,16 +137,29 @@ fn the_requestors_answer_lets_the_executor_go_on() {
     let mut story = claimed(json!({}));
     story.call("phone", ask()).unwrap();
     assert_eq!(story.status(), Status::NeedsInput);
-    assert_eq!(path(story.call("agent", answer("roof"))), "mess[0].reply.answers.area");
-    assert_eq!(path(story.call("agent", confirm(true))), "mess[0].reply.answers");
+    assert_eq!(
+        path(story.call("agent", answer("roof"))),
+        "mess[0].reply.answers.area"
+    );
+    assert_eq!(
+        path(story.call("agent", confirm(true))),
+        "mess[0].reply.answers"
+    );
     for other in ["phone", "tablet"] {
         let refused = story.call(other, answer("sink"));
         let requestor = id("agent");
         assert_eq!(refused, Err(Refusal::NotRequestor { requestor }));
     }
     assert_eq!(story.call("agent", answer("sink")), Ok(2));
-    assert_eq!((story.status(), story.holder()), (Status::InProgress, Some("phone")));
-    assert_eq!(story.call("agent", answer("sink")), Ok(0), "a retry is safe");
+    assert_eq!(
+        (story.status(), story.holder()),
+        (Status::InProgress, Some("phone"))
+    );
+    assert_eq!(
+        story.call("agent", answer("sink")),
+        Ok(0),
+        "a retry is safe"
+    );
     let second = story.call("agent", answer("stove"));
     let status = Status::InProgress;
     assert_eq!(second, Err(Refusal::NoOpenQuestion { status }));
@@ -152,8 +178,15 @@ fn there_must_be_a_question_to_be_answered() {
     ] {
         let mut story = Story::after(&steps);
         let status = story.status();
-        for reply in [answer("sink"), confirm(true), json!({"mess": [{"reply": {"accept": true}}]})] {
-            assert_eq!(story.call("agent", reply), Err(Refusal::NoOpenQuestion { status }));
+        for reply in [
+            answer("sink"),
+            confirm(true),
+            json!({"mess": [{"reply": {"accept": true}}]}),
+        ] {
+            assert_eq!(
+                story.call("agent", reply),
+                Err(Refusal::NoOpenQuestion { status })
+            );
         }
     }
 }
@@ -162,7 +195,9 @@ fn there_must_be_a_question_to_be_answered() {
 fn the_holder_may_go_on_without_an_answer() {
     let mut story = claimed(json!({}));
     story.call("phone", ask()).unwrap();
-    story.call("phone", json!({"status": "in-progress"})).unwrap();
+    story
+        .call("phone", json!({"status": "in-progress"}))
+        .unwrap();
     let status = Status::InProgress;
     let late = story.call("agent", answer("sink"));
     assert_eq!(late, Err(Refusal::NoOpenQuestion { status }));
@@ -190,10 +225,17 @@ fn what_must_be_confirmed_first_is_not_done_before() {
         json!({"mess": [{"status": {"code": "completed"}}]}),
         json!({"status": "held", "mess": [{"response": {"content": []}}]}),
     ] {
-        assert_eq!(story.call("phone", body.clone()), refused(Status::Claimed), "{body}");
+        assert_eq!(
+            story.call("phone", body.clone()),
+            refused(Status::Claimed),
+            "{body}"
+        );
     }
     story.call("phone", ask_to_confirm()).unwrap();
-    assert_eq!(story.call("phone", deliver()), refused(Status::NeedsConfirmation));
+    assert_eq!(
+        story.call("phone", deliver()),
+        refused(Status::NeedsConfirmation)
+    );
     story.call("agent", confirm(true)).unwrap();
     assert_eq!(story.status(), Status::InProgress);
     assert_eq!(story.last_change()["confirmed"], true);
@@ -203,7 +245,11 @@ fn what_must_be_confirmed_first_is_not_done_before() {
     assert_eq!(story.call("phone", deliver()), refused(Status::Pending));
     for status in ["failed", "declined", "cancelled", "rejected"] {
         let mut story = claimed(terms.clone());
-        assert_eq!(story.call("phone", json!({"status": status})), Ok(1), "{status}");
+        assert_eq!(
+            story.call("phone", json!({"status": status})),
+            Ok(1),
+            "{status}"
+        );
     }
 }
 
@@ -211,14 +257,23 @@ fn what_must_be_confirmed_first_is_not_done_before() {
 fn what_is_not_confirmed_is_held() {
     let mut story = claimed(json!({"confirm_before": true}));
     story.call("phone", ask_to_confirm()).unwrap();
-    assert_eq!(path(story.call("agent", answer("sink"))), "mess[0].reply.confirm");
+    assert_eq!(
+        path(story.call("agent", answer("sink"))),
+        "mess[0].reply.confirm"
+    );
     let refuse = json!({"mess": [{"reply": {"confirm": false, "reason": "let me look first"}}]});
     story.call("agent", refuse).unwrap();
-    assert_eq!((story.status(), story.holder()), (Status::Held, Some("phone")));
+    assert_eq!(
+        (story.status(), story.holder()),
+        (Status::Held, Some("phone"))
+    );
     assert_eq!(story.last_change()["confirmed"], false);
     assert_eq!(story.last_change()["reason"], "let me look first");
     let status = Status::Held;
-    assert_eq!(story.call("phone", deliver()), Err(Refusal::Unconfirmed { status }));
+    assert_eq!(
+        story.call("phone", deliver()),
+        Err(Refusal::Unconfirmed { status })
+    );
 }
 
 #[test]
@@ -231,10 +286,15 @@ fn a_confirmation_is_good_for_its_executor_and_its_question_only() {
     };
     let is_refused = |story: &mut Story, actor| {
         let refused = story.call(actor, deliver());
-        assert!(matches!(refused, Err(Refusal::Unconfirmed { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Refusal::Unconfirmed { .. })),
+            "{refused:?}"
+        );
     };
     let mut story = confirmed();
-    story.call("tablet", json!({"status": "claimed", "takeover": true})).unwrap();
+    story
+        .call("tablet", json!({"status": "claimed", "takeover": true}))
+        .unwrap();
     is_refused(&mut story, "tablet");
     let mut story = confirmed();
     story.call("phone", json!({"status": "pending"})).unwrap();
@@ -252,15 +312,25 @@ fn a_confirmation_is_good_for_its_executor_and_its_question_only() {
 #[test]
 fn who_cannot_do_it_cannot_claim_it() {
     let mut story = Story::asking(json!({"requires": ["see", {"lift": {"kg": 10}}]}));
-    story.capabilities.insert("phone".to_owned(), vec![json!("see")]);
+    story
+        .capabilities
+        .insert("phone".to_owned(), vec![json!("see")]);
     let all = vec![json!({"see": {}, "lift": {"kg": 5}}), json!("walk")];
     story.capabilities.insert("robot".to_owned(), all);
     let refused = |missing: &[&str]| {
         let missing = missing.iter().map(|id| (*id).to_owned()).collect();
         Err(Refusal::MissingCapabilities { missing })
     };
-    for body in [json!({"status": "claimed"}), json!({"status": "declined"}), deliver()] {
-        assert_eq!(story.call("phone", body.clone()), refused(&["lift"]), "{body}");
+    for body in [
+        json!({"status": "claimed"}),
+        json!({"status": "declined"}),
+        deliver(),
+    ] {
+        assert_eq!(
+            story.call("phone", body.clone()),
+            refused(&["lift"]),
+            "{body}"
+        );
         assert_eq!(story.call("tablet", body), refused(&["lift", "see"]));
     }
     let note = json!({"mess": [{"note": "I could if I had arms"}]});
@@ -269,7 +339,11 @@ fn who_cannot_do_it_cannot_claim_it() {
     let takeover = story.call("phone", json!({"status": "claimed", "takeover": true}));
     assert_eq!(takeover, refused(&["lift"]));
     story.capabilities.clear();
-    assert_eq!(story.call("robot", deliver()), Ok(2), "it was asked when it claimed");
+    assert_eq!(
+        story.call("robot", deliver()),
+        Ok(2),
+        "it was asked when it claimed"
+    );
     let mut story = Story::asking(json!({"requires": ["see"]}));
     assert_eq!(story.call("agent", json!({"status": "cancelled"})), Ok(1));
 }

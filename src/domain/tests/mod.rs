@@ -141,10 +141,13 @@ impl Story {
     fn last_steps(&self) -> Vec<Status> {
         let batch = Uuid::from_u128(self.batches);
         let committed = self.thread.committed(batch).unwrap();
-        let changes = committed.events.iter().filter_map(|event| match &event.fact {
-            Fact::StatusChanged(change) => Some(change.new_status),
-            _ => None,
-        });
+        let changes = committed
+            .events
+            .iter()
+            .filter_map(|event| match &event.fact {
+                Fact::StatusChanged(change) => Some(change.new_status),
+                _ => None,
+            });
         changes.collect()
     }
 }

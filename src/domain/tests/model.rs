@@ -109,6 +109,8 @@ fn any_terms() -> impl Strategy<Value = Value> {
     )
 }
 
+static EDGES: LazyLock<BTreeSet<Edge>> = LazyLock::new(documented);
+
 /// Whether the document lets `actor` make this change to a thread in this state.
 fn is_documented(then: &ThreadState, actor: &ExecutorId, change: &StatusChanged) -> bool {
     let holder = then.holder();
@@ -123,7 +125,6 @@ fn is_documented(then: &ThreadState, actor: &ExecutorId, change: &StatusChanged)
     if then.requestor_id == *actor {
         roles.push(Who::Requestor);
     }
-    static EDGES: LazyLock<BTreeSet<Edge>> = LazyLock::new(documented);
     let way = |who: &Who| EDGES.contains(&(change.old_status, change.new_status, *who));
     change.old_status == then.status && roles.iter().any(way)
 }
@@ -139,7 +140,8 @@ fn check(before: &Story, after: &Story) -> Result<(), TestCaseError> {
             let needs = state.terms.confirm_before && !state.confirmed;
             prop_assert!(!(completes && needs), "unconfirmed: {}", said);
             let takes = change.executor_id.as_ref() == Some(&event.actor_id);
-            if takes && state.holder() != Some(&event.actor_id) && !state.terms.requires.is_empty() {
+            if takes && state.holder() != Some(&event.actor_id) && !state.terms.requires.is_empty()
+            {
                 prop_assert_eq!(event.actor_id.as_str(), "phone", "only phone can see");
             }
             if event.actor_id.is_exchange() {

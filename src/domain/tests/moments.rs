@@ -50,11 +50,21 @@ fn a_claim_after_the_deadline_is_refused_before_any_tick() {
     assert_eq!(refused, Err(Refusal::Ended { status, holder }));
     assert_eq!(story.thread, before, "nothing is written");
     assert!(before.state.tag_as_of(story.now).is_due);
-    assert_eq!(before.state.as_of(story.now).unwrap().status, Status::Expired);
+    assert_eq!(
+        before.state.as_of(story.now).unwrap().status,
+        Status::Expired
+    );
     // A message is accepted, and what was due is written with it, before it.
     assert_eq!(story.call("phone", say()), Ok(2));
     assert_eq!(story.status(), Status::Expired);
-    let actors: Vec<_> = story.thread.events.iter().rev().take(2).map(|e| e.actor_id.as_str()).collect();
+    let actors: Vec<_> = story
+        .thread
+        .events
+        .iter()
+        .rev()
+        .take(2)
+        .map(|e| e.actor_id.as_str())
+        .collect();
     assert_eq!(actors, ["phone", "exchange"]);
     assert!(!story.thread.state.tag_as_of(story.now).is_due);
 }
@@ -98,8 +108,14 @@ fn another_claims_what_has_lapsed_before_any_tick() {
     assert_eq!(story.last_steps(), [Status::Pending, Status::Claimed]);
     assert_eq!(story.holder(), Some("tablet"));
     let change = story.last_change();
-    assert_eq!((&change["takeover"], &change["step"]), (&Value::Null, &json!(2)));
-    assert_eq!(story.thread.state.lease, None, "it has a lease of its own, or none");
+    assert_eq!(
+        (&change["takeover"], &change["step"]),
+        (&Value::Null, &json!(2))
+    );
+    assert_eq!(
+        story.thread.state.lease, None,
+        "it has a lease of its own, or none"
+    );
 }
 
 #[test]
@@ -115,7 +131,11 @@ fn whatever_the_holder_does_renews_the_claim() {
         story.call("agent", say()).unwrap();
         assert_eq!(clock(&story).0, Some(30), "another's doing renews nothing");
         story.call("phone", body.clone()).unwrap();
-        assert_eq!(clock(&story), (Some(50), Some(30)), "{body}: and costs no timer");
+        assert_eq!(
+            clock(&story),
+            (Some(50), Some(30)),
+            "{body}: and costs no timer"
+        );
         assert_eq!(story.pass(29 * MINUTE), 0);
         assert_eq!(story.pass(MINUTE), 1);
         assert_eq!(story.status(), Status::Pending);
@@ -143,7 +163,10 @@ fn a_claim_is_renewed_by_its_holder_alone() {
     story.wait(3 * HOUR);
     assert_eq!(story.apply("phone", renew("")), Err(Refusal::NotClaimed));
     story.call("phone", json!({"status": "completed"})).unwrap();
-    assert!(matches!(story.apply("phone", renew("")), Err(Refusal::Ended { .. })));
+    assert!(matches!(
+        story.apply("phone", renew("")),
+        Err(Refusal::Ended { .. })
+    ));
 }
 
 #[test]
@@ -167,11 +190,16 @@ fn a_lease_ends_with_its_claim() {
 fn the_requestors_answer_comes_too_late_when_the_claim_has_lapsed() {
     let mut story = Story::begin();
     story.call("phone", claim_for("PT30M")).unwrap();
-    story.call("phone", json!({"status": "needs_input"})).unwrap();
+    story
+        .call("phone", json!({"status": "needs_input"}))
+        .unwrap();
     story.wait(31 * MINUTE);
     let reply = json!({"mess": [{"reply": {"answers": {"a": 1}}}]});
     let status = Status::Pending;
-    assert_eq!(story.call("agent", reply), Err(Refusal::NoOpenQuestion { status }));
+    assert_eq!(
+        story.call("agent", reply),
+        Err(Refusal::NoOpenQuestion { status })
+    );
 }
 
 #[test]
@@ -181,7 +209,10 @@ fn what_presses_is_announced_again_to_a_bound() {
     assert_eq!(story.pass(14 * MINUTE), 0);
     assert_eq!(story.pass(MINUTE), 1);
     let change = story.last_change();
-    assert_eq!((&change["nudge"], &change["actor"]), (&json!(1), &json!("exchange")));
+    assert_eq!(
+        (&change["nudge"], &change["actor"]),
+        (&json!(1), &json!("exchange"))
+    );
     assert_eq!(story.status(), Status::Pending);
     assert_eq!(clock(&story), (Some(60), Some(60)));
     assert_eq!(story.pass(45 * MINUTE), 1);
@@ -216,10 +247,18 @@ fn a_timer_is_owed_only_when_none_comes_soon_enough() {
     let mut story = Story::asking(needed_in(600));
     assert_eq!(clock(&story), (Some(600), Some(600)));
     story.call("phone", claim_for("PT30M")).unwrap();
-    assert_eq!(clock(&story), (Some(30), Some(30)), "an earlier moment owes one");
+    assert_eq!(
+        clock(&story),
+        (Some(30), Some(30)),
+        "an earlier moment owes one"
+    );
     story.wait(10 * MINUTE);
     story.call("phone", json!({"status": "pending"})).unwrap();
-    assert_eq!(clock(&story), (Some(600), Some(30)), "an early one covers a later moment");
+    assert_eq!(
+        clock(&story),
+        (Some(600), Some(30)),
+        "an early one covers a later moment"
+    );
     // That one has come, and the tick has set another: nobody knows here which.
     story.wait(HOUR);
     story.call("phone", say()).unwrap();

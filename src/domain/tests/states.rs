@@ -76,7 +76,12 @@ enum Group {
 
 impl Group {
     fn statuses(self) -> Vec<Status> {
-        let of = |phase| Status::ALL.iter().copied().filter(move |s| s.phase() == phase);
+        let of = |phase| {
+            Status::ALL
+                .iter()
+                .copied()
+                .filter(move |s| s.phase() == phase)
+        };
         match self {
             Self::One(status) => vec![status],
             Self::Working => of(Phase::Working).collect(),
@@ -105,7 +110,9 @@ impl Group {
         match name {
             "working" => Some(Self::Working),
             "over" => Some(Self::Over),
-            _ => Status::parse(name.trim_matches('`'), "").ok().map(Self::One),
+            _ => Status::parse(name.trim_matches('`'), "")
+                .ok()
+                .map(Self::One),
         }
     }
 }
@@ -122,7 +129,9 @@ fn ways() -> BTreeMap<(Who, &'static str), BTreeSet<(Status, Status)>> {
             let mut story = story.clone();
             if story.call(actor, body).is_ok_and(|facts| facts > 0) {
                 assert_eq!(story.last_steps().len(), 1);
-                ways.entry((who, how)).or_default().insert((*from, story.status()));
+                ways.entry((who, how))
+                    .or_default()
+                    .insert((*from, story.status()));
             }
         };
         for to in Status::ALL {
@@ -135,7 +144,11 @@ fn ways() -> BTreeMap<(Who, &'static str), BTreeSet<(Status, Status)>> {
                 continue;
             }
             let more = json!({"status": to, "message": "more"});
-            let how = if from == to { "says more of it" } else { "sets it" };
+            let how = if from == to {
+                "says more of it"
+            } else {
+                "sets it"
+            };
             attempt(Who::Holder, how, "phone", more);
             attempt(Who::Requestor, "cancels", "agent", set.clone());
             attempt(Who::Another, "sets it", "tablet", set);
@@ -167,13 +180,21 @@ fn ways() -> BTreeMap<(Who, &'static str), BTreeSet<(Status, Status)>> {
 fn by_itself(status: Status) -> Vec<(&'static str, Story)> {
     let needed_by = Story::begin().now.plus_millis(HOUR).to_string();
     let mut stories = vec![
-        ("`needed_by` has come", Story::asking(json!({"needed_by": needed_by}))),
-        ("announces it again", Story::asking(json!({"priority": "urgent"}))),
+        (
+            "`needed_by` has come",
+            Story::asking(json!({"needed_by": needed_by})),
+        ),
+        (
+            "announces it again",
+            Story::asking(json!({"priority": "urgent"})),
+        ),
         ("the lease ends", Story::begin()),
     ];
     if status != Status::Pending {
         for (_, story) in &mut stories {
-            story.call("phone", json!({"status": "claimed", "lease": "PT1H"})).unwrap();
+            story
+                .call("phone", json!({"status": "claimed", "lease": "PT1H"}))
+                .unwrap();
             if status != Status::Claimed {
                 story.call("phone", json!({"status": status})).unwrap();
             }
@@ -191,7 +212,11 @@ fn rows() -> Vec<(Group, Option<Group>, Who, &'static str)> {
             .into_iter()
             .chain(Status::ALL.iter().copied().map(Group::One))
             .collect();
-        let same: BTreeSet<_> = pairs.iter().copied().filter(|(from, to)| from == to).collect();
+        let same: BTreeSet<_> = pairs
+            .iter()
+            .copied()
+            .filter(|(from, to)| from == to)
+            .collect();
         pairs.retain(|pair| !same.contains(pair));
         for from in &groups {
             let mut of_group = |to: Option<Group>, found: &mut BTreeSet<(Status, Status)>| {
@@ -245,7 +270,13 @@ fn document() -> String {
     let mut text = HEAD.to_owned();
     for (from, to, who, how) in &rows {
         let to = to.map_or_else(|| "the same".to_owned(), Group::name);
-        writeln!(text, "| {} | {to} | {} | {how} |", from.name(), who.as_str()).unwrap();
+        writeln!(
+            text,
+            "| {} | {to} | {} | {how} |",
+            from.name(),
+            who.as_str()
+        )
+        .unwrap();
     }
     text.push_str(NOTES);
     text.push_str("```mermaid\nstateDiagram-v2\n    [*] --> pending: the requestor posts it\n");

@@ -2,10 +2,11 @@
 //! depend on how many threads there are.
 
 use super::*;
+use crate::domain::capability::Capability;
 use crate::domain::key::ApiKey;
 use crate::service::authenticate::executor_of;
-use crate::service::executors;
 use crate::service::list::Listed;
+use crate::service::{capabilities, executors};
 use crate::storage::memory::Verb;
 
 /// Operations as (gets, puts, deletes, lists).
@@ -102,6 +103,97 @@ fn the_budgets_hold_at_10_and_at_2000_threads() {
         let mut world = World::new();
         assert_eq!(costs(&mut world, threads), expected, "{threads} threads");
     }
+}
+
+#[test]
+fn what_the_terms_of_a_request_cost() {
+    let mut world = World::new();
+    world.register("agent").unwrap();
+    world.join("phone", json!({"capabilities": ["see"]}));
+    cost(&world);
+    let needed_by = world.now().plus_millis(HOUR).to_string();
+    let terms = json!({"needed_by": needed_by, "requires": ["see"], "confirm_before": true});
+    let fields = {
+        let mut fields = json!({"intent": "Check front door"});
+        fields
+            .as_object_mut()
+            .unwrap()
+            .extend(terms.as_object().unwrap().clone());
+        fields
+    };
+    let app = world.invoke();
+    let new = request(&app, fields);
+    let work = create(&app, home(), id("agent"), new);
+    let reference = world.pool.run_until(work).unwrap().reference;
+    assert_eq!(
+        cost(&world),
+        (0, 5, 0, 0),
+        "as any other request, until the answer"
+    );
+    world.go_on();
+    assert_eq!(
+        cost(&world),
+        (1, 1, 1, 1),
+        "after it one put more: the timer"
+    );
+    let call = |body: Value| Update::parse(Fields::of("", body).unwrap()).unwrap();
+    let claim = call(json!({"status": "claimed", "lease": "PT30M"}));
+    let work = change_of(world.invoke(), &reference, "phone", claim);
+    world.pool.run_until(work).unwrap();
+    assert_eq!(
+        cost(&world),
+        (2, 5, 1, 0),
+        "one get more: the record of who claims it"
+    );
+    world.go_on();
+    assert_eq!(cost(&world), (1, 1, 2, 1));
+    let plain = world.ask("agent", json!({}));
+    cost(&world);
+    let steps =
+        json!({"mess": [{"status": {"code": "claimed"}}, {"status": {"code": "needs_input"}}]});
+    world.update(&plain, "phone", call(steps)).unwrap();
+    assert_eq!(
+        cost(&world),
+        (2, 5, 3, 1),
+        "several steps cost as much as one"
+    );
+    world
+        .update(
+            &plain,
+            "phone",
+            Update::renew(Some(crate::domain::duration::Duration::days(1))),
+        )
+        .unwrap();
+    assert_eq!(
+        cost(&world),
+        (2, 6, 3, 0),
+        "nobody is told of a renewal; here it has a timer"
+    );
+    world.update(&plain, "phone", Update::renew(None)).unwrap();
+    assert_eq!(cost(&world), (2, 5, 3, 0));
+}
+
+#[test]
+fn what_the_catalogue_costs() {
+    let mut world = World::new();
+    world.join("phone", json!({"capabilities": ["see"]}));
+    cost(&world);
+    for n in 0..120 {
+        let fields = Fields::of("", json!({"tags": ["t"]})).unwrap();
+        let capability = Capability::parse(format!("c{n}"), fields).unwrap();
+        let app = world.invoke();
+        world
+            .run(async move { capabilities::put(&app, &home(), &capability).await })
+            .unwrap();
+        assert_eq!(cost(&world), (0, 1, 0, 0));
+    }
+    let app = world.invoke();
+    let listed = world
+        .run(async move { capabilities::list(&app, &home(), None).await })
+        .unwrap();
+    assert_eq!(listed.len(), 121);
+    assert_eq!(cost(&world), (0, 0, 0, 3), "one list per hundred of each");
+    world.assert_sound("catalogue");
 }
 
 #[test]

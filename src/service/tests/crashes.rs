@@ -12,7 +12,7 @@ struct Case {
 
 type Work = LocalBoxFuture<'static, Result<(), ServiceError>>;
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     Case {
         name: "register",
         prepare: |world| {
@@ -39,6 +39,17 @@ const CASES: [Case; 5] = [
         prepare: prepare_thread,
         run: |app, reference| {
             let work = change_of(app, &reference.unwrap(), "phone", set(Status::Claimed));
+            Box::pin(async move { work.await.map(drop) })
+        },
+    },
+    // Several events in one batch, and a timer that it owes.
+    Case {
+        name: "claim with a lease",
+        prepare: prepare_thread,
+        run: |app, reference| {
+            let body = json!({"status": "claimed", "lease": "P7D", "mess": [{"note": 1}]});
+            let claim = Update::parse(Fields::of("", body).unwrap()).unwrap();
+            let work = change_of(app, &reference.unwrap(), "phone", claim);
             Box::pin(async move { work.await.map(drop) })
         },
     },
@@ -92,7 +103,7 @@ impl Case {
                 assert!(pending.len() <= 1);
                 !pending.is_empty()
             }
-            ("claim", Some(reference)) => {
+            ("claim" | "claim with a lease", Some(reference)) => {
                 let thread = world.thread(reference).unwrap();
                 let claimed = thread.state.status == Status::Claimed;
                 let expected = vec![reference.clone()];

@@ -3,6 +3,7 @@
 mod budgets;
 mod crashes;
 mod deliveries;
+mod household;
 mod lists;
 mod moments;
 mod other_servers;
@@ -256,10 +257,11 @@ impl World {
         assert_eq!(self.owed(), Vec::<String>::new(), "{context}");
     }
 
-    /// The obligations that are open, but for the deletions of old attempts.
+    /// The obligations that are open, but for the deletions of old attempts and for timers.
     fn owed(&self) -> Vec<String> {
         let mut keys = self.store.keys("due/");
-        keys.retain(|key| !self.store.text(key).contains(r#""kind":"sweep""#));
+        let is_of = |key: &String, kind: &str| self.store.text(key).contains(kind);
+        keys.retain(|key| !is_of(key, r#""kind":"sweep""#) && !is_of(key, r#""kind":"timer""#));
         keys
     }
 

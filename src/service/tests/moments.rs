@@ -65,12 +65,18 @@ fn a_request_that_nobody_claims_expires_with_the_tick() {
     let refused = world.update(&reference, "phone", set(Status::Claimed));
     assert!(matches!(
         refused,
-        Err(ServiceError::Refused(Refusal::Ended { status: Status::Expired, holder: None }))
+        Err(ServiceError::Refused(Refusal::Ended {
+            status: Status::Expired,
+            holder: None
+        }))
     ));
     assert_eq!(world.log().len(), lines, "a refusal writes nothing");
     world.tick_after(SECOND);
     assert_eq!(world.listed(Some(Status::Expired)), vec![reference.clone()]);
-    let last = world.log().into_iter().find(|line| line["event_type"] == "status_changed");
+    let last = world
+        .log()
+        .into_iter()
+        .find(|line| line["event_type"] == "status_changed");
     let last = last.unwrap();
     assert_eq!(last["actor_id"], "exchange");
     assert_eq!(last["payload"]["reason"], "not_claimed_in_time");
@@ -103,11 +109,19 @@ fn a_condition_on_the_version_before_the_moment_fails_after_it() {
 #[test]
 fn a_claim_lapses_with_the_tick_and_can_be_renewed_until_then() {
     let (mut world, reference) = with_deadline();
-    world.update(&reference, "phone", claim_for("PT30M")).unwrap();
-    assert_eq!(timers(&world).len(), 2, "one for the deadline, one for the lease");
+    world
+        .update(&reference, "phone", claim_for("PT30M"))
+        .unwrap();
+    assert_eq!(
+        timers(&world).len(),
+        2,
+        "one for the deadline, one for the lease"
+    );
     for _ in 0..4 {
         world.tick_after(20 * MINUTE);
-        let state = world.update(&reference, "phone", Update::renew(None)).unwrap();
+        let state = world
+            .update(&reference, "phone", Update::renew(None))
+            .unwrap();
         let left = state.lease_until.unwrap().since(world.now());
         assert_eq!(left / MINUTE, 30);
         // For the deadline, by the tick that found nothing due, and by the renewal after it.
@@ -132,13 +146,20 @@ fn a_renewal_costs_no_timer() {
         let is_put = |(verb, key): &&(Verb, String)| *verb == Verb::Put && key.starts_with("due/");
         operations.iter().filter(is_put).count()
     };
-    assert_eq!(puts(world.store.take_operations()), 1, "the obligation alone");
+    assert_eq!(
+        puts(world.store.take_operations()),
+        1,
+        "the obligation alone"
+    );
 }
 
 #[test]
 fn a_late_tick_does_everything_at_once_and_announces_once() {
     let (mut world, _) = with_deadline();
-    world.join("watch", json!({"notifications": [{"type": "webhook", "url": "https://watch.example/"}]}));
+    world.join(
+        "watch",
+        json!({"notifications": [{"type": "webhook", "url": "https://watch.example/"}]}),
+    );
     let urgent = world.ask("agent", json!({"priority": "urgent"}));
     world.sent();
     world.tick_after(5 * HOUR);
@@ -154,7 +175,10 @@ fn a_late_tick_does_everything_at_once_and_announces_once() {
     titles.sort();
     assert_eq!(
         titles,
-        ["Expired: nobody claimed it in time", "Still open: nobody has claimed it"]
+        [
+            "Expired: nobody claimed it in time",
+            "Still open: nobody has claimed it"
+        ]
     );
     assert_eq!(world.thread(&urgent).unwrap().state.nudges, 2);
     world.assert_settles("late");
@@ -171,7 +195,11 @@ fn what_a_tick_costs_does_not_depend_on_how_many_wait() {
         }
         let far = in_minutes(&world, 10_000);
         for n in 0..pending {
-            let more = if n % 2 == 0 { json!({}) } else { json!({"needed_by": far}) };
+            let more = if n % 2 == 0 {
+                json!({})
+            } else {
+                json!({"needed_by": far})
+            };
             world.ask("agent", more);
         }
         let soon = in_minutes(&world, 60);
@@ -233,7 +261,11 @@ fn every_step_of_a_timer_can_fail_or_be_the_last() {
             let now = world.now();
             world.start(async move { tick(&app, now).await }).forget();
             assert!(mortal.is_dead());
-            check(&mut world, &reference, &format!("dies {moment:?} operation {nth}"));
+            check(
+                &mut world,
+                &reference,
+                &format!("dies {moment:?} operation {nth}"),
+            );
         }
         for verb in [Verb::Get, Verb::Put, Verb::Delete] {
             for nth in 0..6 {
@@ -241,7 +273,11 @@ fn every_step_of_a_timer_can_fail_or_be_the_last() {
                 world.store.fail(verb, "", nth, moment);
                 world.tick_after(0);
                 world.store.heal();
-                check(&mut world, &reference, &format!("{verb:?} {nth} fails {moment:?}"));
+                check(
+                    &mut world,
+                    &reference,
+                    &format!("{verb:?} {nth} fails {moment:?}"),
+                );
             }
         }
     }
@@ -250,7 +286,11 @@ fn every_step_of_a_timer_can_fail_or_be_the_last() {
 /// Whoever comes first wins, whatever is held where; and nothing is half-done.
 #[test]
 fn a_claim_races_the_deadline() {
-    for (verb, prefix) in [(Verb::Get, "threads/"), (Verb::Put, "due/"), (Verb::Put, "threads/")] {
+    for (verb, prefix) in [
+        (Verb::Get, "threads/"),
+        (Verb::Put, "due/"),
+        (Verb::Put, "threads/"),
+    ] {
         for moment in [Moment::Before, Moment::After] {
             let context = format!("held at {verb:?} {prefix} {moment:?}");
             let (mut world, reference) = with_deadline();
@@ -280,7 +320,9 @@ fn a_renewal_races_the_end_of_the_lease() {
         for moment in [Moment::Before, Moment::After] {
             let context = format!("held at {verb:?} {prefix} {moment:?}");
             let (mut world, reference) = with_deadline();
-            world.update(&reference, "phone", claim_for("PT30M")).unwrap();
+            world
+                .update(&reference, "phone", claim_for("PT30M"))
+                .unwrap();
             world.pass(30 * MINUTE - SECOND);
             let mut held = world.store.hold(verb, prefix, 0, moment);
             let renewal = change_of(world.invoke(), &reference, "phone", Update::renew(None));
@@ -292,13 +334,19 @@ fn a_renewal_races_the_end_of_the_lease() {
             let outcome = world.run(renewal);
             let state = world.thread(&reference).unwrap().state;
             match (&outcome, state.status) {
-                (Ok(renewed), Status::Claimed) => assert_eq!(renewed.lease_until, state.lease_until),
+                (Ok(renewed), Status::Claimed) => {
+                    assert_eq!(renewed.lease_until, state.lease_until);
+                }
                 (Err(ServiceError::Refused(Refusal::NotClaimed)), Status::Pending) => {}
                 other => panic!("{context}: {other:?}"),
             }
             world.assert_sound(&context);
             world.tick_after(HOUR);
-            assert_eq!(world.listed(Some(Status::Expired)), vec![reference], "{context}");
+            assert_eq!(
+                world.listed(Some(Status::Expired)),
+                vec![reference],
+                "{context}"
+            );
             world.assert_settles(&context);
         }
     }
@@ -308,9 +356,13 @@ fn a_renewal_races_the_end_of_the_lease() {
 #[test]
 fn a_release_that_lands_late_still_expires_in_time() {
     let (mut world, reference) = with_deadline();
-    world.update(&reference, "phone", claim_for("PT30M")).unwrap();
+    world
+        .update(&reference, "phone", claim_for("PT30M"))
+        .unwrap();
     world.pass(20 * MINUTE);
-    world.update(&reference, "phone", say("I need longer")).unwrap();
+    world
+        .update(&reference, "phone", say("I need longer"))
+        .unwrap();
     // The first timer comes at 30 minutes, when nothing is due any more.
     world.pass(10 * MINUTE - 5 * SECOND);
     let mut held = world.store.hold(Verb::Put, "threads/", 0, Moment::Before);
@@ -346,14 +398,16 @@ fn answer(area: &str) -> Update {
 #[test]
 fn of_two_replies_to_one_question_one_counts() {
     let (mut world, reference) = asked();
-    let replies = ["sink", "stove"]
-        .map(|area| change_of(world.invoke(), &reference, "agent", answer(area)));
+    let replies =
+        ["sink", "stove"].map(|area| change_of(world.invoke(), &reference, "agent", answer(area)));
     let outcomes = world.run(join_all(replies));
     let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, 1));
     assert!(matches!(
         lost[0],
-        Err(ServiceError::Refused(Refusal::NoOpenQuestion { status: Status::InProgress }))
+        Err(ServiceError::Refused(Refusal::NoOpenQuestion {
+            status: Status::InProgress
+        }))
     ));
     assert_eq!(world.thread(&reference).unwrap().messages().count(), 3);
     world.assert_settles("two replies");
@@ -391,7 +445,10 @@ fn a_reply_races_a_cancellation() {
             let refusal = Refusal::NoOpenQuestion { status };
             assert!(matches!(slow, Err(ServiceError::Refused(r)) if r == refusal));
         } else {
-            assert!(slow.is_ok(), "the answered request can be cancelled: {slow:?}");
+            assert!(
+                slow.is_ok(),
+                "the answered request can be cancelled: {slow:?}"
+            );
         }
         world.assert_settles("a reply and a cancellation");
     }
@@ -400,13 +457,19 @@ fn a_reply_races_a_cancellation() {
 #[test]
 fn what_lapsed_is_derived_anew_with_its_timer() {
     let (mut world, reference) = with_deadline();
-    world.update(&reference, "phone", claim_for("PT30M")).unwrap();
+    world
+        .update(&reference, "phone", claim_for("PT30M"))
+        .unwrap();
     for key in timers(&world) {
         world.store.forget(&key);
     }
     let (store, now) = (world.store.clone(), world.now());
     let report = world.run(async move { audit(&store, now).await }).unwrap();
-    assert!(report.problems[0].contains("has no timer"), "{:?}", report.problems);
+    assert!(
+        report.problems[0].contains("has no timer"),
+        "{:?}",
+        report.problems
+    );
     let app = world.invoke();
     let query = [("step".to_owned(), "settle".to_owned())].into();
     world

@@ -17,7 +17,10 @@ fn titles(world: &World) -> BTreeMap<String, String> {
 
 fn expect(world: &World, expected: &[(&str, &str)]) {
     let told = titles(world);
-    let told: Vec<_> = told.iter().map(|(host, title)| (host.as_str(), title.as_str())).collect();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(host, title)| (host.as_str(), title.as_str()))
+        .collect();
     assert_eq!(told, expected);
 }
 
@@ -25,7 +28,10 @@ fn expect(world: &World, expected: &[(&str, &str)]) {
 fn three() -> World {
     let mut world = World::new();
     for name in ["agent", "phone", "tablet"] {
-        world.join(name, json!({"display_name": format!("My {name}"), "notifications": [webhook(name)]}));
+        world.join(
+            name,
+            json!({"display_name": format!("My {name}"), "notifications": [webhook(name)]}),
+        );
     }
     world
 }
@@ -42,13 +48,29 @@ fn a_reply_reaches_its_executor_however_little_the_request_presses() {
         .unwrap();
     let reference = world.ask("agent", json!({"confirm_before": true}));
     expect(&world, &[("tablet", "New request")]);
-    let ask = json!({"mess": [{"status": {"code": "claimed"}}, {"status": {"code": "needs_input"}}]});
+    let ask =
+        json!({"mess": [{"status": {"code": "claimed"}}, {"status": {"code": "needs_input"}}]});
     world.update(&reference, "phone", call(ask)).unwrap();
-    expect(&world, &[("agent", "My phone has a question"), ("tablet", "My phone has a question")]);
+    expect(
+        &world,
+        &[
+            ("agent", "My phone has a question"),
+            ("tablet", "My phone has a question"),
+        ],
+    );
     let reply = json!({"mess": [{"reply": {"answers": {"it": "left"}}}]});
     world.update(&reference, "agent", call(reply)).unwrap();
-    expect(&world, &[("phone", "Answered by My agent"), ("tablet", "Answered by My agent")]);
-    for (goes_on, title) in [(false, "Not confirmed by My agent"), (true, "Confirmed by My agent")] {
+    expect(
+        &world,
+        &[
+            ("phone", "Answered by My agent"),
+            ("tablet", "Answered by My agent"),
+        ],
+    );
+    for (goes_on, title) in [
+        (false, "Not confirmed by My agent"),
+        (true, "Confirmed by My agent"),
+    ] {
         let status = set(Status::NeedsConfirmation);
         world.update(&reference, "phone", status).unwrap();
         world.sent();
@@ -69,13 +91,18 @@ fn a_renewal_tells_nobody_and_a_lapse_everybody() {
     world.update(&reference, "phone", claim).unwrap();
     world.sent();
     world.pass(10 * MINUTE);
-    world.update(&reference, "phone", Update::renew(None)).unwrap();
+    world
+        .update(&reference, "phone", Update::renew(None))
+        .unwrap();
     expect(&world, &[]);
     world.tick_after(21 * MINUTE);
     expect(&world, &[]);
     world.tick_after(10 * MINUTE);
     let title = "Open again: the claim of My phone has lapsed";
-    expect(&world, &[("agent", title), ("phone", title), ("tablet", title)]);
+    expect(
+        &world,
+        &[("agent", title), ("phone", title), ("tablet", title)],
+    );
     world.assert_settles("lapsed");
 }
 
@@ -100,9 +127,17 @@ fn only_who_can_do_it_hears_of_it() {
     let missing = vec!["lift".to_owned()];
     let refusal = crate::domain::transition::Refusal::MissingCapabilities { missing };
     assert!(matches!(refused, Err(ServiceError::Refused(r)) if r == refusal));
-    world.update(&reference, "both", set(Status::Claimed)).unwrap();
-    assert_eq!(told(&world), ["agent"], "who asks is told, who cannot is not");
-    world.update(&reference, "both", set(Status::Pending)).unwrap();
+    world
+        .update(&reference, "both", set(Status::Claimed))
+        .unwrap();
+    assert_eq!(
+        told(&world),
+        ["agent"],
+        "who asks is told, who cannot is not"
+    );
+    world
+        .update(&reference, "both", set(Status::Pending))
+        .unwrap();
     assert_eq!(told(&world), ["agent"]);
     world.assert_settles("requires");
 }
@@ -138,13 +173,23 @@ fn what_nobody_claims_is_brought_before_who_is_named() {
     world.tick_after(4 * MINUTE);
     assert!(sent(&world).is_empty());
     world.tick_after(MINUTE);
-    assert_eq!(sent(&world), ["phone", "ring boss"], "announced again, not to who asks");
+    assert_eq!(
+        sent(&world),
+        ["phone", "ring boss"],
+        "announced again, not to who asks"
+    );
     world.tick_after(15 * MINUTE);
     assert_eq!(sent(&world), ["phone", "ring boss"]);
     world.tick_after(5 * HOUR);
     assert!(sent(&world).is_empty(), "and then no more");
-    world.update(&reference, "phone", set(Status::Claimed)).unwrap();
-    assert_eq!(sent(&world), ["agent", "clear"], "the boss's phone is cleared");
+    world
+        .update(&reference, "phone", set(Status::Claimed))
+        .unwrap();
+    assert_eq!(
+        sent(&world),
+        ["agent", "clear"],
+        "the boss's phone is cleared"
+    );
     world.assert_settles("escalated");
 }
 
@@ -152,7 +197,10 @@ fn what_nobody_claims_is_brought_before_who_is_named() {
 fn what_has_expired_is_cleared_from_phones() {
     let mut world = World::new();
     for name in ["agent", "phone"] {
-        world.join(name, json!({"notifications": [{"type": "ntfy", "topic": name}]}));
+        world.join(
+            name,
+            json!({"notifications": [{"type": "ntfy", "topic": name}]}),
+        );
     }
     let needed_by = world.now().plus_millis(HOUR).to_string();
     let reference = world.ask("agent", json!({ "needed_by": needed_by }));
@@ -163,7 +211,11 @@ fn what_has_expired_is_cleared_from_phones() {
     urls.sort();
     let clear = format!("https://ntfy.sh/phone/{reference}/clear");
     assert_eq!(urls, ["https://ntfy.sh/".to_owned(), clear]);
-    let told = sent.iter().map(|(_, r)| body(r)).find(|b| b["topic"] == "agent").unwrap();
+    let told = sent
+        .iter()
+        .map(|(_, r)| body(r))
+        .find(|b| b["topic"] == "agent")
+        .unwrap();
     assert_eq!(told["title"], "Expired: nobody claimed it in time");
     world.assert_settles("cleared");
 }
@@ -173,11 +225,15 @@ fn of_announcements_that_quiet_hours_put_off_only_the_last_rings() {
     let mut world = World::new();
     world.register("agent").unwrap();
     let quiet = json!({"enabled": true, "start": "12:00", "end": "18:00", "timezone": "UTC"});
-    let profile = json!({"notifications": [webhook("phone")], "preferences": {"quiet_hours": quiet}});
+    let profile =
+        json!({"notifications": [webhook("phone")], "preferences": {"quiet_hours": quiet}});
     world.join("phone", profile);
     let needed_by = world.now().plus_millis(5 * HOUR).to_string();
     world.ask("agent", json!({"priority": "elevated"}));
-    let stale = world.ask("agent", json!({"priority": "elevated", "needed_by": needed_by}));
+    let stale = world.ask(
+        "agent",
+        json!({"priority": "elevated", "needed_by": needed_by}),
+    );
     for _ in 0..12 {
         world.tick_after(30 * MINUTE);
     }
@@ -198,9 +254,7 @@ fn every_step_of_a_call_has_its_hooks_and_the_whole_one_notification() {
     let mut world = World::new();
     world.register("agent").unwrap();
     let template = json!({"event": "{{event}}", "status": "{{status}}", "old": "{{old_status}}"});
-    let hook = |event: &str| {
-        json!([{"type": "webhook", "url": format!("https://{event}.example/"), "body": template}])
-    };
+    let hook = |event: &str| json!([{"type": "webhook", "url": format!("https://{event}.example/"), "body": template}]);
     let hooks = json!({"on_request_claimed": hook("claimed"), "on_request_started": hook("started"),
         "on_request_completed": hook("completed")});
     world.join("phone", json!({ "hooks": hooks }));
@@ -213,7 +267,10 @@ fn every_step_of_a_call_has_its_hooks_and_the_whole_one_notification() {
     let sent = world.sent();
     let told: BTreeMap<_, _> = sent.iter().map(|(_, r)| (host(r), body(r))).collect();
     assert_eq!(sent.len(), 4);
-    assert_eq!(told["claimed"], json!({"event": "claimed", "status": "claimed", "old": "pending"}));
+    assert_eq!(
+        told["claimed"],
+        json!({"event": "claimed", "status": "claimed", "old": "pending"})
+    );
     assert_eq!(
         told["started"],
         json!({"event": "started", "status": "in-progress", "old": "claimed"})
@@ -225,10 +282,15 @@ fn every_step_of_a_call_has_its_hooks_and_the_whole_one_notification() {
     assert_eq!(told["tablet"]["title"], "Completed by phone");
     // An answer starts nothing.
     let reference = world.ask("agent", json!({}));
-    world.update(&reference, "phone", set(Status::NeedsInput)).unwrap();
+    world
+        .update(&reference, "phone", set(Status::NeedsInput))
+        .unwrap();
     world.sent();
     let reply = json!({"mess": [{"reply": {"answers": {"a": 1}}}]});
     world.update(&reference, "agent", call(reply)).unwrap();
-    assert_eq!(hosts(&world.sent()).into_keys().collect::<Vec<_>>(), ["tablet"]);
+    assert_eq!(
+        hosts(&world.sent()).into_keys().collect::<Vec<_>>(),
+        ["tablet"]
+    );
     world.assert_settles("steps");
 }
