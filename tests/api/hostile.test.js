@@ -43,7 +43,15 @@ const writes = () => [
   ["POST", "requests"],
   ["PATCH", `requests/${ref}`],
   ["PATCH", "executors/agent"],
+  ["POST", `requests/${ref}/lease`],
+  ["PUT", "capabilities/see"],
 ];
+
+/** The largest body that a path takes, in bytes. */
+const limitOf = (path) => {
+  if (path.startsWith("capabilities")) return 16 * 1024;
+  return path === "register" || path.startsWith("executors") ? MIB / 4 : 8 * MIB;
+};
 
 function assertRefused(answer, statuses, what) {
   assert.ok(statuses.includes(answer.status), `${what}: ${answer.status} ${answer.text}`);
@@ -70,8 +78,10 @@ test("bodies that are no JSON, or no object", async () => {
   ];
   for (const [method, path] of writes()) {
     for (const body of bodies) {
+      // To renew a claim needs no body, but a claim.
+      const statuses = path.endsWith("/lease") && body === "" ? [409] : [400];
       const answer = await agent.send(method, path, body);
-      assertRefused(answer, [400], `${method} ${path} ${body}`);
+      assertRefused(answer, statuses, `${method} ${path} ${body}`);
     }
   }
   await assertNothingWritten();
@@ -86,7 +96,12 @@ test("strings with control characters, wherever they stand", async () => {
       ["requests", `{"intent":${text}}`, "POST"],
       ["requests", `{"intent":"x","context":[{"deep":[${text}]}]}`, "POST"],
       ["requests", `{"intent":"x",${text}:1}`, "POST"],
-      [`requests/${ref}`, `{"mess":[{"response":${text}}]}`],
+      [`requests/${ref}`, `{"mess":[{"note":${text}}]}`],
+      [`requests/${ref}`, `{"mess":[{"status":{"code":"held","reason":${text}}}]}`],
+      [`requests/${ref}`, `{"mess":[{"reply":{"answers":{${text}:1}}}]}`],
+      ["requests", `{"intent":"x","requires":[{${text}:1}]}`, "POST"],
+      ["capabilities/see", `{"description":${text}}`, "PUT"],
+      ["capabilities/see", `{"tags":[${text}]}`, "PUT"],
       [`requests/${ref}`, `{"status":"held","message":${text}}`],
       ["executors/agent", `{"display_name":${text}}`],
     ]) {
@@ -95,6 +110,45 @@ test("strings with control characters, wherever they stand", async () => {
       // biome-ignore lint/suspicious/noControlCharactersInRegex: that there are none is the point
       assert.ok(!/[\u0000-\u0008\u001b]/.test(answer.text));
     }
+  }
+  await assertNothingWritten();
+});
+
+test("blocks that act, malformed in every way", async () => {
+  const values = [null, 0, true, "", "x", [], {}, [[]], { code: {} }, { confirm: 1 }];
+  for (const kind of ["status", "cancel", "reply", "response"]) {
+    for (const value of values) {
+      if (kind === "cancel" && value && typeof value === "object" && !Array.isArray(value))
+        continue;
+      const answer = await agent.patch(`requests/${ref}`, {
+        mess: [{ note: 1 }, { [kind]: value }],
+      });
+      assertRefused(answer, [400], `${kind} ${JSON.stringify(value)}`);
+      assert.match(answer.body.field, /^mess\[1\]/);
+    }
+  }
+  const question = { field: "a", question: "?" };
+  for (const questions of [
+    {},
+    [1],
+    [{}],
+    [question, question],
+    [{ ...question, options: [{}] }],
+    Array.from({ length: 21 }, (_, n) => ({ ...question, field: `${n}` })),
+  ]) {
+    const mess = [{ status: { code: "needs_input", questions } }];
+    const answer = await agent.patch(`requests/${ref}`, { mess });
+    assertRefused(answer, [400], JSON.stringify(questions));
+  }
+  for (const body of [
+    { mess: [{ status: { code: "claimed" }, reply: { confirm: true } }] },
+    { status: "completed", mess: [{ status: { code: "claimed" } }] },
+    { status: "claimed", lease: "PT1S" },
+    { status: "claimed", lease: "P1Y" },
+    { status: "claimed", lease: `P${"9".repeat(400)}D` },
+    { lease: "PT1H" },
+  ]) {
+    assertRefused(await agent.patch(`requests/${ref}`, body), [400], JSON.stringify(body));
   }
   await assertNothingWritten();
 });
@@ -126,8 +180,18 @@ test("wrong types for every field", async () => {
       "hooks",
       "preferences",
     ],
-    "POST requests": ["intent", "priority", "context"],
-    [`PATCH requests/${ref}`]: ["status", "message", "mess", "takeover"],
+    "POST requests": [
+      "intent",
+      "priority",
+      "context",
+      "needed_by",
+      "confirm_before",
+      "requires",
+      "escalate_to",
+    ],
+    [`PATCH requests/${ref}`]: ["status", "message", "mess", "takeover", "lease", "estimate"],
+    [`POST requests/${ref}/lease`]: ["lease"],
+    "PUT capabilities/see": ["description", "tags"],
     "PATCH executors/agent": [
       "display_name",
       "capabilities",
@@ -145,6 +209,11 @@ test("wrong types for every field", async () => {
     preferences: (value) => !Array.isArray(value) && typeof value === "object",
     takeover: (value) => value === true,
     message: (value) => value === "",
+    confirm_before: (value) => value === true,
+    requires: (value) => Array.isArray(value) && value.length === 0,
+    escalate_to: (value) => Array.isArray(value) && value.length === 0,
+    description: (value) => value === "",
+    tags: (value) => Array.isArray(value) && value.length === 0,
   };
   for (const [endpoint, names] of Object.entries(fields)) {
     const [method, path] = endpoint.split(" ");
@@ -210,10 +279,7 @@ test("bodies beyond the limit, with and without a declared length", async () => 
   for (const [method, path] of writes()) {
     const declared = await agent.send(method, path, large);
     assertRefused(declared, [413], `${method} ${path}`);
-    assert.equal(
-      declared.body.limit,
-      path === "register" || path.startsWith("executors") ? MIB / 4 : 8 * MIB,
-    );
+    assert.equal(declared.body.limit, limitOf(path));
     const chunked = await sendChunked(method, `/api/v1/exchanges/home/${path}`, large);
     assert.equal(chunked.status, 413, `${method} ${path} chunked`);
   }
@@ -283,6 +349,8 @@ test("traversal and strange text in every segment of a path", async () => {
       [`home/requests/${segment}`, {}],
       [`home/requests/${segment}`, { method: "PATCH", body: '{"status":"claimed"}' }],
       [`home/executors/${segment}`, { method: "PATCH", body: '{"display_name":"x"}' }],
+      [`home/requests/${segment}/lease`, { method: "POST" }],
+      [`home/capabilities/${segment}`, { method: "PUT", body: '{"tags":5}' }],
       [`home/${segment}`, {}],
       [`home/${segment}/${segment}`, { method: "PUT" }],
     ]) {
@@ -346,6 +414,9 @@ test("methods that a path does not take", async () => {
     ["home/executors", ["POST", "PATCH", "PUT", "DELETE"], "GET, HEAD, OPTIONS"],
     ["home/executors/agent", ["POST", "PUT", "DELETE"], "GET, HEAD, PATCH, OPTIONS"],
     ["home/executors/agent/deliveries", ["POST", "PATCH", "PUT", "DELETE"], "GET, HEAD, OPTIONS"],
+    [`home/requests/${ref}/lease`, ["GET", "PATCH", "PUT", "DELETE"], "POST, OPTIONS"],
+    ["home/capabilities", ["POST", "PATCH", "PUT", "DELETE"], "GET, HEAD, OPTIONS"],
+    ["home/capabilities/see", ["GET", "POST", "PATCH", "DELETE"], "PUT, OPTIONS"],
     ["home/executors/agent/test", ["GET", "PATCH", "PUT", "DELETE"], "POST, OPTIONS"],
   ]) {
     for (const method of [...methods, "PURGE", "PROPFIND"]) {
@@ -387,6 +458,9 @@ test("keys cut, extended, of another exchange, of another case", async () => {
       ["home/requests", { method: "POST", body: '{"intent":"x"}' }],
       [`home/requests/${ref}`, { method: "PATCH", body: '{"status":"claimed"}' }],
       ["home/executors/agent", { method: "PATCH", body: '{"display_name":"x"}' }],
+      [`home/requests/${ref}/lease`, { method: "POST" }],
+      ["home/capabilities", {}],
+      ["home/capabilities/see", { method: "PUT", body: "{}" }],
       ["home/nothing/here", {}],
     ]) {
       const headers = { "Content-Type": "application/json" };

@@ -45,10 +45,10 @@ export class Exchange {
     assert.fail(`${what} did not come to be`);
   }
 
-  /** The open obligations, but for the deletion of old attempts. */
+  /** The open obligations, but for the deletion of old attempts and for timers. */
   async owed() {
     const all = [...(await this.objects("due/")).values()].map((text) => JSON.parse(text));
-    return all.filter((obligation) => obligation.kind !== "sweep");
+    return all.filter(({ kind }) => kind !== "sweep" && kind !== "timer");
   }
 
   /** Waits until no obligation is open. */
