@@ -61,6 +61,7 @@ test("each wrong setting is refused with a sentence that names it", async (t) =>
     [{ DEFAULT_TIMEZONE: "Mars/Olympus" }, /^the setting DEFAULT_TIMEZONE must be an IANA/],
     [{ OUTBOUND_ALLOW_PRIVATE: "yes" }, /^the setting OUTBOUND_ALLOW_PRIVATE must be true or/],
     [{ SECRETS_KEY: "much too short" }, /^the setting SECRETS_KEY must be/],
+    [{ NUDGES: "every hour" }, /^the setting NUDGES must be JSON like/],
     [{ ...s3, S3_BUCKET: "" }, /^the setting S3_BUCKET must be set with STORAGE_TYPE=s3$/],
     [{ ...s3, S3_BUCKET: "a/b" }, /^the setting S3_BUCKET must be 3 to 63 letters/],
     [{ ...s3, S3_ACCESS_KEY: "" }, /^the setting S3_ACCESS_KEY must be set/],

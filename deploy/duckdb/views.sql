@@ -53,7 +53,9 @@ WITH facts AS (
                 ELSE payload->>'$.new_status'
             END AS status
         ) END AS change,
-        payload->>'$.executor_id' AS holder
+        payload->>'$.executor_id' AS holder,
+        -- Several changes of one call share a moment.
+        coalesce(TRY_CAST(payload->>'$.step' AS INTEGER), 0) AS step
     FROM events
     WHERE thread_ref IS NOT NULL
 ), folded AS (
@@ -61,12 +63,12 @@ WITH facts AS (
         exchange, ref,
         arg_min({ts: ts, payload: payload}, (ts, event_id))
             FILTER (event_type = 'thread_created') AS created,
-        coalesce(arg_max(change, (ts, change, event_id)), 'pending'::status) AS status,
+        coalesce(arg_max(change, (ts, step, change, event_id)), 'pending'::status) AS status,
         -- The last to be named holds it, unless it was released since.
-        nullif(arg_max(if(change = 'pending', '', holder), (ts, change, event_id))
+        nullif(arg_max(if(change = 'pending', '', holder), (ts, step, change, event_id))
             FILTER (change IS NOT NULL), '') AS executor,
         min(ts) FILTER (change > 'pending'::status AND holder IS NOT NULL) AS claimed_at,
-        arg_min(holder, (ts, change, event_id)) FILTER (change > 'pending'::status) AS claimed_by,
+        arg_min(holder, (ts, step, change, event_id)) FILTER (change > 'pending'::status) AS claimed_by,
         min(ts) FILTER (change >= 'completed'::status) AS ended_at,
         max(ts) AS updated_at,
         count(*) FILTER (event_type = 'message_added') AS messages

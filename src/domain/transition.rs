@@ -197,10 +197,16 @@ fn is_repeated(thread: &Thread, actor: &ExecutorId, update: &Update) -> bool {
     let is_there = |status| has_reached(thread, actor, status).is_some();
     let target = update.steps.iter().rev().find_map(|step| match step {
         Step::Set(change) => Some(reached_by(thread, actor, change)),
-        Step::Reply(reply) => Some(is_there(reply.leads_to())),
+        Step::Reply(reply) if is_there(reply.leads_to()) => Some(true),
         Step::Deliver { completes: true } if is_there(Status::Completed) => Some(true),
-        // After the end it was only a message.
-        Step::Deliver { .. } | Step::Renew(_) => None,
+        // What answered a suggestion, or came after the end, was only a message.
+        Step::Reply(Reply {
+            answer: Answer::Accept(_),
+            ..
+        })
+        | Step::Deliver { .. }
+        | Step::Renew(_) => None,
+        Step::Reply(_) => Some(false),
     });
     let mess = update.mess.as_ref();
     target == Some(true) && mess.is_some_and(|m| has_written_since_reached(thread, actor, m))

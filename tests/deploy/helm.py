@@ -301,6 +301,7 @@ def _():
 def _():
     secrets = f"settings.registrationToken={MARK} token,settings.secretsKey={MARK}NEW= OLD="
     plain = "settings.defaultExchange=hq,settings.defaultTimezone=Europe/Berlin"
+    plain += ",settings.nudges.hq.urgent={PT5M,PT30M}"
     got = Rendered(f"{INGRESS},{secrets},{plain},settings.outboundAllowPrivate=true")
     wanted = {"registration-token": "s3cr3t token", "secrets-key": "s3cr3tNEW= OLD="}
     same("secret", got.secret, wanted)
@@ -309,6 +310,7 @@ def _():
     same("exchange", got.value("DEFAULT_EXCHANGE"), "hq")
     same("timezone", got.value("DEFAULT_TIMEZONE"), "Europe/Berlin")
     same("private", got.value("OUTBOUND_ALLOW_PRIVATE"), "true")
+    same("nudges", got.value("NUDGES"), '{"hq":{"urgent":["PT5M","PT30M"]}}')
     assert "WARNING" not in got.notes and "X-Registration-Token: $TOKEN" in got.notes
     assert "/exchanges/hq/register" in got.notes
 

@@ -291,7 +291,7 @@ file = yaml.safe_load(text)
 services = file["services"]
 known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', open("deploy/workerd/settings.js").read()))
 settings = {"PUBLIC_URL", "REGISTRATION_TOKEN", "DEFAULT_TIMEZONE", "SECRETS_KEY",
-            "DEFAULT_EXCHANGE", "OUTBOUND_ALLOW_PRIVATE"}
+            "DEFAULT_EXCHANGE", "OUTBOUND_ALLOW_PRIVATE", "NUDGES"}
 
 def same(what, got, wanted):
     assert got == wanted, f"{what}: got {got!r}, want {wanted!r}"

@@ -93,6 +93,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- include "mess-exchange.plainEnv" (list "DEFAULT_EXCHANGE" .defaultExchange) }}
 {{- include "mess-exchange.plainEnv" (list "DEFAULT_TIMEZONE" .defaultTimezone) }}
 {{- include "mess-exchange.plainEnv" (list "OUTBOUND_ALLOW_PRIVATE" (toString .outboundAllowPrivate)) }}
+{{- with .nudges }}
+{{- include "mess-exchange.plainEnv" (list "NUDGES" (toJson .)) }}
+{{- end }}
 {{- if .registrationToken }}
 {{- include "mess-exchange.secretEnv" (list "REGISTRATION_TOKEN" $own "registration-token") }}
 {{- else if and .existingSecret .existingSecretKeys.registrationToken }}

@@ -239,6 +239,46 @@ fn a_takeover_by_many_at_once_is_sound() {
     }
 }
 
+/// A log of this server whose threads are lost is taken over like another's: several steps of one
+/// moment in their order, and what will happen by itself with its timer.
+#[test]
+fn what_this_server_wrote_is_derived_as_it_was() {
+    let mut world = World::new();
+    world.register("phone").unwrap();
+    let needed_by = world.now().plus_millis(10 * HOUR).to_string();
+    let call = |body: Value| Update::parse(Fields::of("", body).unwrap()).unwrap();
+    let (mut refs, mut states) = (Vec::new(), Vec::new());
+    for n in 0..8 {
+        world.pass(SECOND);
+        let reference = world.ask(
+            "phone",
+            json!({"needed_by": needed_by, "priority": "urgent"}),
+        );
+        let steps = ["claimed", "held", "in_progress", "waiting", "retrying"];
+        let mess: Vec<_> = steps.map(|code| json!({"status": {"code": code}})).into();
+        if n % 2 == 0 {
+            let steps = call(json!({"lease": "PT2H", "status": "retrying", "mess": mess}));
+            world.update(&reference, "phone", steps).unwrap();
+        }
+        states.push(world.thread(&reference).unwrap().state);
+        refs.push(reference);
+    }
+    for prefix in ["threads/", "index/", "due/", "derived/"] {
+        for key in world.store.keys(prefix) {
+            world.store.forget(&key);
+        }
+    }
+    world.restart();
+    while !is_complete(&mut world) {}
+    for (reference, state) in refs.iter().zip(states) {
+        assert_eq!(world.thread(reference).unwrap().state, state);
+    }
+    world.assert_sound("derived");
+    world.tick_after(11 * HOUR);
+    world.tick_after(MINUTE);
+    assert_eq!(world.listed(Some(Status::Expired)).len(), 8);
+}
+
 #[test]
 fn many_who_notice_owe_it_once() {
     let mut world = foreign(3);
