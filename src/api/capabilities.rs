@@ -6,7 +6,7 @@ use super::call::Call;
 use super::errors::ApiError;
 use super::reply::Reply;
 use crate::domain::capability::Capability;
-use crate::domain::limits::CATALOGUE_BYTES;
+use crate::domain::limits::EXECUTOR_BYTES;
 use crate::service::capabilities;
 
 /// 200 with all capabilities, those of the catalogue and those that are only claimed.
@@ -22,7 +22,7 @@ pub async fn list(call: Call) -> Result<Reply, ApiError> {
 pub async fn put(mut call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller().await?;
     let id = call.capability()?;
-    let capability = Capability::parse(id, call.fields(CATALOGUE_BYTES).await?)?;
+    let capability = Capability::parse(id, call.fields(EXECUTOR_BYTES).await?)?;
     capabilities::put(&call.app, &caller.exchange, &capability).await?;
     Ok(Reply::json(200, &capability))
 }

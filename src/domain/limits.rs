@@ -15,7 +15,7 @@ pub const JSON_VALUES: usize = 100_000;
 pub const THREAD_VALUES: usize = 400_000;
 /// Largest thread document, in bytes of JSON; a change that would exceed it is refused.
 pub const THREAD_BYTES: usize = 4 * 1024 * 1024;
-/// Largest executor record, in bytes of JSON.
+/// Largest executor record, in bytes of JSON; and largest body about a capability.
 pub const EXECUTOR_BYTES: usize = 256 * 1024;
 
 /// Longest exchange or executor id, in characters.
@@ -47,8 +47,6 @@ pub const NUDGES: usize = 5;
 pub const DESCRIPTION_CHARS: usize = 1_000;
 /// Most tags of a capability in the catalogue.
 pub const TAGS: usize = 20;
-/// Largest entry of the catalogue, in bytes of JSON.
-pub const CATALOGUE_BYTES: usize = 16 * 1024;
 /// Shortest and longest lease of a claim.
 pub const LEASE: RangeInclusive<Duration> = Duration::minutes(1)..=Duration::days(7);
 /// Shortest and longest time until a request is announced again.

@@ -4,14 +4,13 @@ use futures::future::join;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::ServiceError;
 use super::deliver::summarize;
-use super::{ServiceError, to_json};
 use crate::app::App;
 use crate::domain::capability::{Capability, Listed, union};
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::limits::CATALOGUE_BYTES;
 use crate::storage::rows::{read_summaries, whole_body};
-use crate::storage::{Condition, layout};
+use crate::storage::{Condition, encode, layout};
 
 /// What a row of the list of executors tells.
 #[derive(Deserialize)]
@@ -49,14 +48,14 @@ pub async fn list(
 ///
 /// # Errors
 ///
-/// It is too large, or the store's.
+/// The store's.
 pub async fn put(
     app: &App,
     exchange: &ExchangeId,
     capability: &Capability,
 ) -> Result<(), ServiceError> {
     let key = layout::capability(exchange, &capability.id);
-    let body = to_json(capability, "the capability", CATALOGUE_BYTES)?;
+    let body = encode(&key, capability)?;
     let summary = whole_body(&body);
     let put = app
         .store

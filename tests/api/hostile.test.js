@@ -48,10 +48,7 @@ const writes = () => [
 ];
 
 /** The largest body that a path takes, in bytes. */
-const limitOf = (path) => {
-  if (path.startsWith("capabilities")) return 16 * 1024;
-  return path === "register" || path.startsWith("executors") ? MIB / 4 : 8 * MIB;
-};
+const limitOf = (path) => (/^(register|executors|capabilities)/.test(path) ? MIB / 4 : 8 * MIB);
 
 function assertRefused(answer, statuses, what) {
   assert.ok(statuses.includes(answer.status), `${what}: ${answer.status} ${answer.text}`);

@@ -96,6 +96,8 @@ test("every line is the published schema", async () => {
     priority: "urgent",
     requestor_id: "agent",
     response_hint: [],
+    // What presses says when it is announced again.
+    nudge_after: ["PT15M", "PT1H"],
   });
   const claimed = mine.find((event) => event.payload.new_status === "claimed");
   assert.deepEqual(claimed.payload, {
