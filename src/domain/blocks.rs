@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::duration::Duration;
+use super::forms::given;
 use super::limits::{INTENT_CHARS, LEASE};
 use super::question::{self, Reply, parse_questions};
 use super::status::Status;
@@ -172,11 +173,7 @@ pub fn parse_steps(blocks: &[Value], status: Option<Change>) -> Result<Vec<Step>
         match (acting.next(), acting.next()) {
             (None, _) => {}
             (Some((name, content)), None) => {
-                steps.push(parse_block(
-                    name,
-                    content.clone(),
-                    &format!("{path}.{name}"),
-                )?);
+                steps.push(parse_block(name, content, &format!("{path}.{name}"))?);
             }
             (Some((one, _)), Some((other, _))) => {
                 let problem = format!("must not hold both {one} and {other}: their order is open");
@@ -198,19 +195,20 @@ pub fn parse_steps(blocks: &[Value], status: Option<Change>) -> Result<Vec<Step>
     Ok(steps)
 }
 
-fn parse_block(name: &str, content: Value, path: &str) -> Result<Step, Invalid> {
-    match name {
-        "reply" => return Reply::parse(content, path).map(Step::Reply),
-        "response" => {
-            let mut fields = Fields::of(path, content)?;
-            if fields.take("content").is_none() {
-                return Err(Invalid::new(fields.path("content"), "is required"));
-            }
-            return Ok(Step::Deliver { completes: true });
-        }
-        _ => {}
+fn parse_block(name: &str, content: &Value, path: &str) -> Result<Step, Invalid> {
+    // What is delivered may be large: it is looked at, not taken.
+    if name == "response"
+        && let Value::Object(response) = content
+    {
+        return match given(response, "content") {
+            None => Err(Invalid::new(format!("{path}.content"), "is required")),
+            Some(_) => Ok(Step::Deliver { completes: true }),
+        };
     }
-    let mut fields = Fields::of(path, content)?;
+    if name == "reply" {
+        return Reply::parse(content.clone(), path).map(Step::Reply);
+    }
+    let mut fields = Fields::of(path, content.clone())?;
     if name == "cancel" {
         return Change::parse(Status::Cancelled, &mut fields).map(Step::Set);
     }

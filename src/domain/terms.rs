@@ -61,7 +61,11 @@ impl Terms {
         priority: Priority,
         now: Timestamp,
     ) -> Result<Self, Invalid> {
-        let mut fields = Fields::new("", request.clone());
+        // The rest of a request may be large: only these are looked at.
+        let named = ["needed_by", "confirm_before", "requires", "escalate_to"]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), request.get(name)?.clone())));
+        let mut fields = Fields::new("", named.collect());
         Ok(Self {
             needed_by: match fields.take_string("needed_by")? {
                 None => None,

@@ -237,3 +237,46 @@ test("capabilities: what is claimed and what the catalogue says", async () => {
   const replaced = (await member.get("capabilities")).body.capabilities;
   assert.deepEqual(replaced[1], { id: "see", description: "Looks.", tags: [], executors: [] });
 });
+
+test("blocks that act, malformed in every way", async () => {
+  const ref = await agent.ask("Malformed");
+  await exchange.rest();
+  const kept = await exchange.objects();
+  const values = [null, 0, true, "", "x", [], {}, [[]], { code: {} }, { confirm: 1 }];
+  for (const kind of ["status", "cancel", "reply", "response"]) {
+    for (const value of values) {
+      if (kind === "cancel" && value && typeof value === "object" && !Array.isArray(value))
+        continue;
+      const answer = await agent.patch(`requests/${ref}`, {
+        mess: [{ note: 1 }, { [kind]: value }],
+      });
+      assertRefused(answer, 400, "invalid");
+      assert.match(answer.body.field, /^mess\[1\]/);
+    }
+  }
+  const question = { field: "a", question: "?" };
+  for (const questions of [
+    {},
+    [1],
+    [{}],
+    [question, question],
+    [{ ...question, options: [{}] }],
+    Array.from({ length: 21 }, (_, n) => ({ ...question, field: `${n}` })),
+  ]) {
+    const mess = [{ status: { code: "needs_input", questions } }];
+    const answer = await agent.patch(`requests/${ref}`, { mess });
+    assertRefused(answer, 400, "invalid");
+  }
+  for (const body of [
+    { mess: [{ status: { code: "claimed" }, reply: { confirm: true } }] },
+    { status: "completed", mess: [{ status: { code: "claimed" } }] },
+    { status: "claimed", lease: "PT1S" },
+    { status: "claimed", lease: "P1Y" },
+    { status: "claimed", lease: `P${"9".repeat(400)}D` },
+    { lease: "PT1H" },
+  ]) {
+    assertRefused(await agent.patch(`requests/${ref}`, body), 400, "invalid");
+  }
+  await exchange.rest();
+  assert.deepEqual(await exchange.objects(), kept);
+});

@@ -136,7 +136,6 @@ fn what_the_terms_of_a_request_cost() {
         (1, 1, 1, 1),
         "after it one put more: the timer"
     );
-    let call = |body: Value| Update::parse(Fields::of("", body).unwrap()).unwrap();
     let claim = call(json!({"status": "claimed", "lease": "PT30M"}));
     let work = change_of(world.invoke(), &reference, "phone", claim);
     world.pool.run_until(work).unwrap();

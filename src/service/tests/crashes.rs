@@ -48,8 +48,7 @@ const CASES: [Case; 6] = [
         prepare: prepare_thread,
         run: |app, reference| {
             let body = json!({"status": "claimed", "lease": "P7D", "mess": [{"note": 1}]});
-            let claim = Update::parse(Fields::of("", body).unwrap()).unwrap();
-            let work = change_of(app, &reference.unwrap(), "phone", claim);
+            let work = change_of(app, &reference.unwrap(), "phone", call(body));
             Box::pin(async move { work.await.map(drop) })
         },
     },

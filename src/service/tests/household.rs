@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn call(body: Value) -> Update {
-    Update::parse(Fields::of("", body).unwrap()).unwrap()
-}
-
 /// Who was told what since the last time: `HH:MM who: title`.
 fn told(world: &World) -> Vec<String> {
     let sent = world.sent();

@@ -8,6 +8,7 @@ mod lists;
 mod moments;
 mod other_servers;
 mod races;
+mod replies;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -127,6 +128,11 @@ fn id(text: &str) -> ExecutorId {
 
 fn set(status: Status) -> Update {
     Update::set(status)
+}
+
+/// An update as a client gives it.
+fn call(body: Value) -> Update {
+    Update::parse(Fields::of("", body).unwrap()).unwrap()
 }
 
 fn say(text: &str) -> Update {

@@ -246,7 +246,6 @@ fn what_this_server_wrote_is_derived_as_it_was() {
     let mut world = World::new();
     world.register("phone").unwrap();
     let needed_by = world.now().plus_millis(10 * HOUR).to_string();
-    let call = |body: Value| Update::parse(Fields::of("", body).unwrap()).unwrap();
     let (mut refs, mut states) = (Vec::new(), Vec::new());
     for n in 0..8 {
         world.pass(SECOND);

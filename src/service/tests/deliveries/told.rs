@@ -1,11 +1,6 @@
 //! Who is told of conversations, of what falls due, and of what needs a capability.
 
 use super::*;
-use crate::domain::text::Fields;
-
-fn call(body: Value) -> Update {
-    Update::parse(Fields::of("", body).unwrap()).unwrap()
-}
 
 fn titles(world: &World) -> BTreeMap<String, String> {
     let sent = world.sent();

@@ -303,9 +303,7 @@ fn a_phone_is_cleared_once_when_others_take_over() {
             expected
         );
     };
-    let takeover =
-        Update::parse(Fields::of("", json!({"status": "claimed", "takeover": true})).unwrap())
-            .unwrap();
+    let takeover = call(json!({"status": "claimed", "takeover": true}));
     let world = &mut world;
     step(world, "agent", None, &["ring phone", "ring tablet"]);
     let claim = Some(set(Status::Claimed));
