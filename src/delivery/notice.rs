@@ -91,9 +91,7 @@ impl News {
                 names: names.clone(),
                 link: link.clone(),
             };
-        // The last one is whose doing the whole is: what had fallen due came before it.
-        let actor = &batch.events.last()?.actor_id;
-        let what = what_happened(&batch)?;
+        let (what, actor) = what_happened(&batch)?;
         let whole = notice(what, batch.before.clone(), batch.after.clone(), actor);
         let mut steps: Vec<Notice> = Vec::new();
         if what == What::Created {
@@ -119,10 +117,11 @@ impl News {
     }
 }
 
-/// What a batch amounts to; nothing when all it did was to renew a claim.
-fn what_happened(batch: &Committed) -> Option<What> {
+/// What a batch amounts to, and whose doing that is; nothing when all it did was to renew a claim.
+fn what_happened<'a>(batch: &Committed<'a>) -> Option<(What, &'a ExecutorId)> {
+    let actor = &batch.events.last()?.actor_id;
     if batch.before.is_none() {
-        return Some(What::Created);
+        return Some((What::Created, actor));
     }
     let changes = || {
         batch.events.iter().filter_map(|event| match &event.fact {
@@ -141,12 +140,13 @@ fn what_happened(batch: &Committed) -> Option<What> {
         let own = change.executor_id.as_ref() == Some(&event.actor_id);
         if asked && by_requestor && goes_on && !own {
             let confirmed = change.confirmed;
-            return Some(What::Answered { confirmed });
+            return Some((What::Answered { confirmed }, actor));
         }
-        return Some(What::Moved);
+        // A message may have come with what had fallen due.
+        return Some((What::Moved, &event.actor_id));
     }
     if changes().any(|(_, change)| change.nudge.is_some()) {
-        return Some(What::Nudged);
+        return Some((What::Nudged, actor));
     }
     let only_renews = batch.events.iter().all(|event| match &event.fact {
         Fact::StatusChanged(change) => {
@@ -154,7 +154,7 @@ fn what_happened(batch: &Committed) -> Option<What> {
         }
         _ => false,
     });
-    (!only_renews).then_some(What::Written)
+    (!only_renews).then_some((What::Written, actor))
 }
 
 impl Notice {

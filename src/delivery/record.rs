@@ -15,7 +15,7 @@ use crate::domain::subscriptions::own;
 use crate::domain::time::Timestamp;
 use crate::log::warn;
 use crate::storage::cas::{Step, Swapped, Target, load, swap};
-use crate::storage::rows::list_summaries;
+use crate::storage::rows::{list_summaries, whole_body};
 use crate::storage::{Condition, List, Put, StoreError, encode, layout};
 
 /// Milliseconds for which attempts are kept.
@@ -132,9 +132,8 @@ pub async fn last_attempts(
         limit,
         summaries: true,
     };
-    let as_it_is = |body: &[u8]| String::from_utf8(body.to_vec()).ok();
     let store = app.store.as_ref();
-    let page = list_summaries(store, &app.isolate.summaries, query, as_it_is).await?;
+    let page = list_summaries(store, &app.isolate.summaries, query, whole_body).await?;
     let rows = page.rows.into_iter().filter_map(|row| row.summary);
     Ok(rows
         .filter_map(|row| serde_json::from_str(&row).ok())

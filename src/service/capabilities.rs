@@ -2,6 +2,7 @@
 
 use futures::future::join;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ServiceError;
@@ -9,6 +10,7 @@ use super::deliver::summarize;
 use crate::app::App;
 use crate::domain::capability::{Capability, Listed, union};
 use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::log::{describe, warn};
 use crate::storage::rows::{read_summaries, whole_body};
 use crate::storage::{Condition, encode, layout};
 
@@ -33,15 +35,25 @@ pub async fn list(
     let (store, cache) = (app.store.as_ref(), &app.isolate.summaries);
     let (entries, members) = (layout::capabilities(exchange), layout::executors(exchange));
     let (catalogue, claimers) = join(
-        read_summaries::<Capability>(store, cache, &entries, whole_body),
-        read_summaries::<Claimer>(store, cache, &members, summarize),
+        read_summaries(store, cache, &entries, whole_body),
+        read_summaries(store, cache, &members, summarize),
     )
     .await;
-    let claims = |claimer: Claimer| (claimer.id, claimer.capabilities);
-    let (catalogue, claimers) = (catalogue?, claimers?);
-    let mut executors: Vec<_> = claimers.into_iter().map(claims).collect();
+    let catalogue = catalogue?.into_iter().filter_map(read::<Capability>);
+    let mut executors: Vec<_> = claimers?
+        .into_iter()
+        .filter_map(read::<Claimer>)
+        .map(|claimer| (claimer.id, claimer.capabilities))
+        .collect();
     executors.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(union(catalogue, &executors, tag))
+}
+
+/// A document that is one; another is left out.
+fn read<D: DeserializeOwned>(value: Value) -> Option<D> {
+    serde_json::from_value(value)
+        .map_err(|error| warn("a row cannot be shown", &describe(&error)))
+        .ok()
 }
 
 /// Puts an entry into the catalogue, in the place of the one with its id.

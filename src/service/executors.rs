@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::deliver::summarize;
 use super::{ServiceError, WRITE_WINDOW, to_json};
@@ -30,14 +30,10 @@ use crate::storage::{Condition, StoreError, encode, layout};
 pub async fn list(app: &App, exchange: &ExchangeId) -> Result<Vec<Value>, ServiceError> {
     let prefix = layout::executors(exchange);
     let (store, cache) = (app.store.as_ref(), &app.isolate.summaries);
-    let rows = read_summaries::<Map<String, Value>>(store, cache, &prefix, summarize).await?;
-    let mut executors: Vec<Value> = rows
-        .into_iter()
-        .map(|mut executor| {
-            executor.shift_remove(WANTS);
-            Value::Object(executor)
-        })
-        .collect();
+    let mut executors = read_summaries(store, cache, &prefix, summarize).await?;
+    for executor in executors.iter_mut().filter_map(Value::as_object_mut) {
+        executor.shift_remove(WANTS);
+    }
     // Keys sort `a-1.json` before `a.json`, ids do not.
     executors.sort_by(|a: &Value, b: &Value| id_of(a).cmp(id_of(b)));
     Ok(executors)

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{List, ObjectStore, Row, StoreError, Tag};
 use crate::log::{describe, warn};
@@ -55,6 +55,9 @@ impl SummaryCache {
     }
 }
 
+/// Makes a summary from a body.
+pub type Summarize = fn(&[u8]) -> Option<String>;
+
 /// A page of keys with their summaries.
 pub struct SummaryPage {
     /// Its rows; one whose object vanished meanwhile has no summary.
@@ -71,14 +74,13 @@ pub async fn list_summaries(
     store: &dyn ObjectStore,
     cache: &SummaryCache,
     query: List<'_>,
-    summarize: impl Fn(&[u8]) -> Option<String>,
+    summarize: Summarize,
 ) -> Result<SummaryPage, StoreError> {
     let query = List {
         summaries: true,
         ..query
     };
     let page = store.list(query).await?;
-    let summarize = &summarize;
     let rows = stream::iter(page.rows)
         .map(async |mut row: Row| -> Result<_, StoreError> {
             if row.summary.is_none() {
@@ -110,12 +112,12 @@ pub async fn list_summaries(
 /// # Errors
 ///
 /// The store's.
-pub async fn read_summaries<D: DeserializeOwned>(
+pub async fn read_summaries(
     store: &dyn ObjectStore,
     cache: &SummaryCache,
     prefix: &str,
-    summarize: impl Fn(&[u8]) -> Option<String>,
-) -> Result<Vec<D>, StoreError> {
+    summarize: Summarize,
+) -> Result<Vec<Value>, StoreError> {
     let mut documents = Vec::new();
     let mut after: Option<String> = None;
     loop {
@@ -125,7 +127,7 @@ pub async fn read_summaries<D: DeserializeOwned>(
             limit: PAGE,
             summaries: true,
         };
-        let page = list_summaries(store, cache, query, &summarize).await?;
+        let page = list_summaries(store, cache, query, summarize).await?;
         after = page.rows.last().map(|row| row.key.clone()).or(after);
         for row in page.rows {
             match serde_json::from_str(row.summary.as_deref().unwrap_or_default()) {

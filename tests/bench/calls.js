@@ -113,7 +113,7 @@ export const MESSAGE = {
     ref && {
       method: "PATCH",
       path: `requests/${ref}`,
-      body: { mess: [{ response: { content: [{ text: "It is locked: I turned the key." }] } }] },
+      body: { mess: [{ note: { content: [{ text: "It is locked: I turned the key." }] } }] },
     },
 };
 

@@ -216,6 +216,27 @@ fn what_has_expired_is_cleared_from_phones() {
 }
 
 #[test]
+fn what_is_written_with_a_message_is_not_the_writers_doing() {
+    let mut world = three();
+    let needed_by = world.now().plus_millis(HOUR).to_string();
+    let late = world.ask("agent", json!({ "needed_by": needed_by }));
+    let held = world.ask("agent", json!({}));
+    let claim = call(json!({"status": "claimed", "lease": "PT30M"}));
+    world.update(&held, "phone", claim).unwrap();
+    world.sent();
+    world.pass(HOUR);
+    for (reference, title) in [
+        (&late, "Expired: nobody claimed it in time"),
+        (&held, "Open again: the claim of My phone has lapsed"),
+    ] {
+        world.update(reference, "phone", say("am I late?")).unwrap();
+        let everyone = ["agent", "phone", "tablet"].map(|who| (who, title));
+        expect(&world, &everyone);
+    }
+    world.assert_settles("written with a message");
+}
+
+#[test]
 fn of_announcements_that_quiet_hours_put_off_only_the_last_rings() {
     let mut world = World::new();
     world.register("agent").unwrap();
