@@ -24,6 +24,24 @@ mod reason {
     pub const STILL_OPEN: &str = "still_open";
 }
 
+/// Milliseconds before a timer at which a batch does not rely on it any more: the tick may have
+/// seen to it, and found the thread as it was, before the batch lands.
+const TIMER_MARGIN: i64 = 60_000;
+
+/// Whether a batch of the moment `ts` may rely on a timer that is set for `at`.
+pub fn is_reliable(at: Timestamp, ts: Timestamp) -> bool {
+    at > ts.plus_millis(TIMER_MARGIN)
+}
+
+/// The moment for which a batch must set a timer, `before` being the state that it found and
+/// `after` the one that it left; none when it may rely on one that is set.
+pub fn owed_timer(before: Option<&ThreadState>, after: &ThreadState) -> Option<Timestamp> {
+    next_moment(after)?;
+    let known = before.and_then(|before| before.timer_at);
+    let is_covered = |at: &Timestamp| known == Some(*at) && is_reliable(*at, after.updated_at);
+    after.timer_at.filter(|at| !is_covered(at))
+}
+
 /// Whether the thread is not any more, at `now`, what it says it is.
 pub fn is_due(state: &ThreadState, now: Timestamp) -> bool {
     next_change(state, now).is_some()

@@ -14,10 +14,6 @@ use super::status::{Priority, Status};
 use super::terms::Terms;
 use super::time::Timestamp;
 
-/// Milliseconds before a timer at which a batch does not rely on it any more: the tick may have
-/// seen to it before the batch lands.
-const TIMER_MARGIN: i64 = 60_000;
-
 /// The state that the events of a thread fold into; also what a list shows of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ThreadState {
@@ -222,13 +218,12 @@ impl ThreadState {
             Some(_) => {}
             None => self.lease_until = None,
         }
-        if let Some(moment) = due::next_moment(self) {
-            let is_covered = self
+        if let Some(moment) = due::next_moment(self)
+            && !self
                 .timer_at
-                .is_some_and(|at| at > ts.plus_millis(TIMER_MARGIN) && at <= moment);
-            if !is_covered {
-                self.timer_at = Some(moment);
-            }
+                .is_some_and(|at| at <= moment && due::is_reliable(at, ts))
+        {
+            self.timer_at = Some(moment);
         }
     }
 

@@ -15,6 +15,7 @@ use super::obligations::Obligation;
 use super::timers;
 use crate::app::App;
 use crate::background::{Rest, nothing};
+use crate::domain::due::owed_timer;
 use crate::domain::event::log_line;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::thread::{Thread, ThreadState};
@@ -75,6 +76,7 @@ pub async fn settle(
 /// The writes that one committed batch of a thread calls for.
 #[derive(Debug)]
 pub struct Settlement {
+    batch_id: Uuid,
     thread_key: String,
     /// The thread as the batch left it.
     state: ThreadState,
@@ -134,7 +136,8 @@ impl Settlement {
             summary: serde_json::to_string(&batch.after).map_err(unwritable)?,
             left,
             outdated,
-            timer: timers::owed(batch.before.as_ref(), &batch.after),
+            timer: owed_timer(batch.before.as_ref(), &batch.after),
+            batch_id,
             thread_key,
             state: batch.after,
         }))
@@ -181,15 +184,12 @@ impl Settlement {
     ///
     /// The store's.
     pub async fn set_timer(&self, app: &App, exchange: &ExchangeId) -> Result<(), StoreError> {
-        let ThreadState {
-            reference,
-            updated_at,
-            ..
-        } = &self.state;
-        match self.timer {
-            Some(moment) => timers::set(app, exchange, reference, moment, *updated_at).await,
-            None => Ok(()),
-        }
+        let Some(moment) = self.timer else {
+            return Ok(());
+        };
+        let (state, owner) = (&self.state, self.batch_id.to_string());
+        let (reference, now) = (&state.reference, state.updated_at);
+        timers::set(app, exchange, reference, moment, &owner, now).await
     }
 
     /// What is to be published and tidied, for a batch whose writer did not come to the end.

@@ -22,14 +22,9 @@ use crate::storage::{StoreError, layout};
 /// Milliseconds until a thread at which others were too busy is looked at again.
 const BUSY_PAUSE: i64 = 1_000;
 
-/// The timer that the batch after which the thread is in this state owes, `before` being the
-/// state that it found.
-pub fn owed(before: Option<&ThreadState>, after: &ThreadState) -> Option<Timestamp> {
-    let known = before.and_then(|before| before.timer_at);
-    after.timer_at.filter(|_| after.timer_at != known)
-}
-
-/// Sets a timer, unless it is set: its key tells the thread and the moment.
+/// Sets a timer of a thread for `moment` on behalf of `owner`: a batch, or whoever looked at the
+/// thread. It has a key of its own, since one that is there may be about to be deleted by the tick
+/// that has seen to it; to set it again changes nothing.
 ///
 /// # Errors
 ///
@@ -39,10 +34,11 @@ pub async fn set(
     exchange: &ExchangeId,
     reference: &Ref,
     moment: Timestamp,
+    owner: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let thread = layout::thread(exchange, reference);
-    let id = derived_id(&["timer", &thread, &moment.to_string()]);
+    let id = derived_id(&["timer", &thread, owner]);
     let subject = Subject::Timer {
         exchange_id: exchange.clone(),
         reference: reference.clone(),
@@ -122,12 +118,26 @@ async fn go_on(
     state: &ThreadState,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let Some(moment) = next_moment(state) else {
-        return Ok(());
-    };
-    let is_covered = |at: Timestamp| at > now && at <= moment;
+    let is_covered = |at: Timestamp| at > now && next_moment(state).is_some_and(|next| at <= next);
     if state.timer_at.is_some_and(is_covered) {
         return Ok(());
     }
-    set(app, exchange, &state.reference, moment, now).await
+    set_next(app, exchange, state).await
+}
+
+/// Sets the timer for the next moment of a thread, if there is one.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn set_next(
+    app: &App,
+    exchange: &ExchangeId,
+    state: &ThreadState,
+) -> Result<(), StoreError> {
+    let Some(moment) = next_moment(state) else {
+        return Ok(());
+    };
+    let (owner, now) = (moment.to_string(), app.clock.now());
+    set(app, exchange, &state.reference, moment, &owner, now).await
 }

@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 
 use super::ToolError;
 use crate::app::App;
-use crate::domain::due::next_moment;
 use crate::domain::ids::ExchangeId;
 use crate::domain::thread::{Thread, ThreadState};
 use crate::service::derive;
@@ -145,10 +144,7 @@ async fn settle(app: &App, key: &str) -> Result<bool, StoreError> {
             done &= settlement.publish_log(store).await;
         }
     }
-    if let Some(moment) = next_moment(&thread.state) {
-        let now = app.clock.now();
-        timers::set(app, &exchange, &thread.state.reference, moment, now).await?;
-    }
+    timers::set_next(app, &exchange, &thread.state).await?;
     let summary = encode(key, &thread.state)?;
     let summary = String::from_utf8_lossy(&summary);
     for entry in entries(&exchange, &thread.state) {

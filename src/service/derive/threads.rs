@@ -109,10 +109,7 @@ async fn put_with_entries(
             return Err(StoreError::new("put", entry, &"no index entry"));
         }
     }
-    let state = &thread.state;
-    if let Some(moment) = state.timer_at {
-        timers::set(app, exchange, &state.reference, moment, state.updated_at).await?;
-    }
+    timers::set_next(app, exchange, &thread.state).await?;
     if let Put::Stored(_) = store.put(key, body, None, Condition::Absent).await? {
         return Ok(());
     }

@@ -375,6 +375,42 @@ fn a_release_that_lands_late_still_expires_in_time() {
     world.assert_settles("expired in time");
 }
 
+/// The same for the very moment whose timer the tick saw to before the batch landed.
+#[test]
+fn a_release_that_lands_after_its_timer_was_seen_to_still_expires() {
+    for nth in 0..2 {
+        let (mut world, reference) = with_deadline();
+        world
+            .update(&reference, "phone", set(Status::Claimed))
+            .unwrap();
+        world.pass(60 * MINUTE - 5 * SECOND);
+        let mut held = world.store.hold(Verb::Put, "threads/", 0, Moment::Before);
+        let release = change_of(world.invoke(), &reference, "phone", set(Status::Pending));
+        let release = world.start(release);
+        assert!(held.is_reached());
+        // Or the tick has claimed the timer and is not done with it when the batch sets its own.
+        let mut timer = world.store.hold(Verb::Delete, "due/", 0, Moment::Before);
+        world.pass(10 * SECOND);
+        let (app, now) = (world.invoke(), world.now());
+        let ticking = world.start(async move { tick(&app, now).await });
+        assert!(timer.is_reached(), "nothing was due");
+        if nth == 0 {
+            timer.release();
+            world.go_on();
+        }
+        held.release();
+        world.go_on();
+        timer.release();
+        world.go_on();
+        world.run(ticking).unwrap();
+        world.run(release).unwrap();
+        world.assert_sound("there is a timer");
+        world.tick_after(MINUTE);
+        assert_eq!(world.listed(Some(Status::Expired)), vec![reference]);
+        world.assert_settles("expired");
+    }
+}
+
 #[test]
 fn what_lapsed_is_derived_anew_with_its_timer() {
     let (mut world, reference) = with_deadline();
