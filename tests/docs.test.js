@@ -47,7 +47,12 @@ for (const [file, least, prepare] of [
     9,
     async (exchange) => {
       const robot = await exchange.register("robot", { capabilities: ["manipulator"] });
-      return [["mess_home_def456...", robot.key]];
+      const days = (count) => new Date(Date.now() + count * 86_400_000).toISOString().slice(0, 10);
+      return [
+        ["mess_home_def456...", robot.key],
+        // A moment that is always to come.
+        ["2027-02-01", days(3)],
+      ];
     },
   ],
   [

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::call::{Call, Caller, tags};
 use super::errors::ApiError;
@@ -214,6 +214,9 @@ struct Page<'a> {
 struct Shown<'a> {
     #[serde(flatten)]
     row: VersionedRow<'a>,
+    /// What was said of the present status.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    details: Map<String, Value>,
     messages: Vec<Message<'a>>,
 }
 
@@ -234,6 +237,7 @@ impl<'a> Shown<'a> {
         };
         Self {
             row: VersionedRow::of(&thread.state),
+            details: thread.details(),
             messages: thread.messages().map(message).collect(),
         }
     }

@@ -107,7 +107,12 @@ impl News {
             after.version = batch.after.version;
             state = Some(after.clone());
             if change.moves() {
-                let step = notice(What::Moved, Some(before), after, &event.actor_id);
+                let mut step = notice(What::Moved, Some(before), after, &event.actor_id);
+                if step.executor() != whole.executor() {
+                    // Whose name nobody has looked up.
+                    let id = step.executor().map(ToString::to_string);
+                    step.names.executor = id.unwrap_or_default();
+                }
                 steps.retain(|earlier| earlier.hook_event() != step.hook_event());
                 steps.push(step);
             }
@@ -253,9 +258,10 @@ impl Notice {
                         self.names.executor
                     )
                 }
-                Status::Expired if self.actor.is_exchange() => {
-                    "Expired: nobody claimed it in time".to_owned()
-                }
+                Status::Expired if self.actor.is_exchange() => match self.executor() {
+                    Some(_) => format!("Expired: {} gave it up too late", self.names.executor),
+                    None => "Expired: nobody claimed it in time".to_owned(),
+                },
                 Status::Pending => format!("Released by {actor}, open again"),
                 Status::Claimed => format!("Claimed by {actor}"),
                 Status::InProgress => format!("Started by {actor}"),

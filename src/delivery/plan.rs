@@ -259,7 +259,7 @@ pub fn readiness(
         let is_needed = if only_clears(provider, notice, &executor.id) {
             current.status != Status::Pending
         } else {
-            is_still_so(notice, told, current)
+            is_still_so(notice, told, current, &executor.id)
         };
         if !is_needed {
             return Readiness::Never;
@@ -272,13 +272,18 @@ pub fn readiness(
 }
 
 /// News of a status are over with the status, messages with the request.
-fn is_still_so(notice: &Notice, told: &ThreadState, current: &ThreadState) -> bool {
+fn is_still_so(
+    notice: &Notice,
+    told: &ThreadState,
+    current: &ThreadState,
+    executor: &ExecutorId,
+) -> bool {
     match notice.what {
-        // Only the last of several announcements.
+        // Only the last of several announcements, of which the requestor is told but the first.
         What::Created | What::Nudged | What::Moved | What::Answered { .. } => {
             current.status == told.status
                 && current.executor_id == told.executor_id
-                && current.nudges == told.nudges
+                && (current.nudges == told.nudges || told.requestor_id == *executor)
         }
         What::Written => !current.status.is_terminal() || told.status.is_terminal(),
         What::Test => true,

@@ -6,8 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::duration::Duration;
-use super::forms::given;
-use super::limits::{INTENT_CHARS, LEASE};
+use super::limits::{INTENT_CHARS, LEASE, STEPS};
 use super::question::{self, Reply, parse_questions};
 use super::status::Status;
 use super::text::{Fields, Invalid, check_text};
@@ -173,13 +172,17 @@ pub fn parse_steps(blocks: &[Value], status: Option<Change>) -> Result<Vec<Step>
         match (acting.next(), acting.next()) {
             (None, _) => {}
             (Some((name, content)), None) => {
-                steps.push(parse_block(name, content, &format!("{path}.{name}"))?);
+                steps.extend(parse_block(name, content, &format!("{path}.{name}"))?);
             }
             (Some((one, _)), Some((other, _))) => {
                 let problem = format!("must not hold both {one} and {other}: their order is open");
                 return Err(Invalid::new(path, problem));
             }
         }
+    }
+    if steps.len() > STEPS {
+        let problem = format!("may hold at most {STEPS} blocks that act");
+        return Err(Invalid::new("mess", problem));
     }
     let mut is_told = status.is_some();
     for step in steps.iter_mut().rev() {
@@ -195,26 +198,26 @@ pub fn parse_steps(blocks: &[Value], status: Option<Change>) -> Result<Vec<Step>
     Ok(steps)
 }
 
-fn parse_block(name: &str, content: &Value, path: &str) -> Result<Step, Invalid> {
+/// The step that a block asks for. A response without content asks for none: it is a message.
+fn parse_block(name: &str, content: &Value, path: &str) -> Result<Option<Step>, Invalid> {
     // What is delivered may be large: it is looked at, not taken.
-    if name == "response"
-        && let Value::Object(response) = content
-    {
-        return match given(response, "content") {
-            None => Err(Invalid::new(format!("{path}.content"), "is required")),
-            Some(_) => Ok(Step::Deliver { completes: true }),
-        };
+    if name == "response" {
+        let delivered = content.get("content").filter(|content| !content.is_null());
+        return Ok(delivered.map(|_| Step::Deliver { completes: true }));
     }
     if name == "reply" {
-        return Reply::parse(content.clone(), path).map(Step::Reply);
+        let reply = Reply::parse(content.clone(), path)?;
+        return Ok(Some(Step::Reply(reply)));
     }
     let mut fields = Fields::of(path, content.clone())?;
-    if name == "cancel" {
-        return Change::parse(Status::Cancelled, &mut fields).map(Step::Set);
-    }
-    let code = fields.require_string("code")?;
-    let status = Status::parse(&code, &fields.path("code"))?;
-    Change::parse(status, &mut fields).map(Step::Set)
+    let status = if name == "cancel" {
+        Status::Cancelled
+    } else {
+        let code = fields.require_string("code")?;
+        Status::parse(&code, &fields.path("code"))?
+    };
+    let change = Change::parse(status, &mut fields)?;
+    Ok(Some(Step::Set(change)))
 }
 
 /// Joins the call's own status to the steps of its blocks: it is the last of them, or the only

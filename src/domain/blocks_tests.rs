@@ -48,6 +48,11 @@ fn blocks_are_steps_in_their_order() {
             completed,
             "completed .",
         ),
+        (
+            json!([claim, {"response": "done"}, {"response": {"content": null}}]),
+            None,
+            "claimed",
+        ),
         (json!([cancel]), None, "cancelled"),
         (json!([cancel]), Some(Status::Cancelled), "cancelled"),
         (json!([reply]), None, "reply"),
@@ -158,9 +163,6 @@ fn blocks_that_are_refused() {
         (json!({"cancel": true}), ".cancel"),
         (json!({"reply": "yes"}), ".reply"),
         (json!({"reply": {}}), ".reply"),
-        (json!({"response": "done"}), ".response"),
-        (json!({"response": {}}), ".response.content"),
-        (json!({"response": {"content": null}}), ".response.content"),
         (
             json!({"status": {"code": "held"}, "response": {"content": []}}),
             "",
@@ -169,4 +171,11 @@ fn blocks_that_are_refused() {
         let refused = steps(&json!([{"v": "1.1.0"}, bad]), None).unwrap_err();
         assert_eq!(refused.path, format!("mess[1]{path}"), "{bad}");
     }
+}
+
+#[test]
+fn steps_are_few() {
+    let many = |count| json!(vec![json!({"reply": {"accept": true}}); count]);
+    assert!(steps(&many(STEPS), None).is_ok());
+    assert_eq!(steps(&many(STEPS + 1), None).unwrap_err().path, "mess");
 }

@@ -184,10 +184,35 @@ impl StatusChanged {
         }
     }
 
+    /// Whether it only renews a claim or announces the thread again.
+    pub fn says_nothing(&self) -> bool {
+        let renews = self.lease.is_some() && self.message.is_none() && self.extra.is_empty();
+        !self.moves() && (renews || self.nudge.is_some())
+    }
+
     /// Whether the thread is in another status, or in other hands, than before.
     pub fn moves(&self) -> bool {
         self.old_status != self.new_status || self.takeover
     }
+}
+
+/// What was said of the present status: the details of the change that led to it, and of those
+/// after it that only say more.
+pub fn details<'a>(
+    changes: impl DoubleEndedIterator<Item = &'a StatusChanged>,
+) -> Map<String, Value> {
+    let mut details = Map::new();
+    for change in changes.rev() {
+        for (name, value) in &change.extra {
+            if change.nudge.is_none() && !details.contains_key(name) {
+                details.insert(name.clone(), value.clone());
+            }
+        }
+        if change.moves() {
+            break;
+        }
+    }
+    details
 }
 
 /// Payload of `message_added`.

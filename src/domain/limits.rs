@@ -41,6 +41,10 @@ pub const REQUIRED: usize = 20;
 pub const ESCALATED: usize = 20;
 /// Most questions of one `needs_input`.
 pub const QUESTIONS: usize = 20;
+/// Most options of one question.
+pub const OPTIONS: usize = 50;
+/// Most blocks that act in one call.
+pub const STEPS: usize = 50;
 /// Most times that a request is announced again while nobody claims it.
 pub const NUDGES: usize = 5;
 /// Longest text about a capability in the catalogue, in characters.

@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::event::StatusChanged;
-use super::limits::{NAME_CHARS, QUESTIONS};
+use super::limits::{NAME_CHARS, OPTIONS, QUESTIONS};
 use super::status::Status;
 use super::text::{Fields, Invalid, check_line};
 
@@ -113,13 +112,13 @@ impl Reply {
 }
 
 impl Open {
-    /// What a change of status leaves open.
-    pub fn of(change: &StatusChanged) -> Option<Self> {
-        match change.new_status {
+    /// What is open in a status of which `details` were said.
+    pub fn of(status: Status, details: &Map<String, Value>) -> Option<Self> {
+        match status {
             Status::NeedsConfirmation => Some(Self::Confirmation),
             Status::NeedsInput => {
                 // They were checked when they were asked, if this server was asked.
-                let asked = change.extra.get(FIELD);
+                let asked = details.get(FIELD);
                 let questions = asked.and_then(|asked| parse_questions(asked, FIELD).ok());
                 Some(Self::Input(questions.unwrap_or_default()))
             }
@@ -168,9 +167,15 @@ pub fn parse_questions(list: &Value, path: &str) -> Result<Vec<Question>, Invali
         }
         fields.require_string("question")?;
         let options = fields.take_list("options")?.unwrap_or_default();
-        let is_plain = |option: &Value| !option.is_array() && !option.is_object();
-        if !options.iter().all(is_plain) {
-            let problem = "must be strings, numbers or booleans";
+        let is_plain = |option: &Value| match option {
+            Value::String(text) => text.chars().count() <= NAME_CHARS,
+            Value::Number(_) | Value::Bool(_) => true,
+            _ => false,
+        };
+        if options.len() > OPTIONS || !options.iter().all(is_plain) {
+            let problem = format!(
+                "must be at most {OPTIONS} strings (of up to {NAME_CHARS} characters), numbers or booleans"
+            );
             return Err(Invalid::new(fields.path("options"), problem));
         }
         questions.push(Question { field, options });
@@ -185,9 +190,8 @@ mod tests {
     use super::*;
 
     fn asked(questions: &Value) -> Open {
-        let mut change = StatusChanged::new(Status::Claimed, Status::NeedsInput, None);
-        change.extra.insert(FIELD.to_owned(), questions.clone());
-        Open::of(&change).unwrap()
+        let details = Map::from_iter([(FIELD.to_owned(), questions.clone())]);
+        Open::of(Status::NeedsInput, &details).unwrap()
     }
 
     fn reply(content: Value) -> Result<Reply, Invalid> {
@@ -228,16 +232,14 @@ mod tests {
 
     #[test]
     fn a_question_without_questions_takes_any_answer() {
-        let change = StatusChanged::new(Status::Claimed, Status::NeedsInput, None);
-        let open = Open::of(&change).unwrap();
+        let open = Open::of(Status::NeedsInput, &Map::new()).unwrap();
         let reply = reply(json!({"answers": {"it": "the left one"}})).unwrap();
         assert_eq!(reply.check(&open), Ok(None));
     }
 
     #[test]
     fn a_confirmation_is_given_or_refused() {
-        let change = StatusChanged::new(Status::Claimed, Status::NeedsConfirmation, None);
-        let open = Open::of(&change).unwrap();
+        let open = Open::of(Status::NeedsConfirmation, &Map::new()).unwrap();
         for (content, goes_on, status) in [
             (json!({"confirm": true}), true, Status::InProgress),
             (
@@ -292,6 +294,14 @@ mod tests {
             ),
             (
                 json!([{"field": "a", "question": "?", "options": [{}]}]),
+                "questions[0].options",
+            ),
+            (
+                json!([{"field": "a", "question": "?", "options": vec![1; OPTIONS + 1]}]),
+                "questions[0].options",
+            ),
+            (
+                json!([{"field": "a", "question": "?", "options": ["x".repeat(NAME_CHARS + 1)]}]),
                 "questions[0].options",
             ),
             (

@@ -75,8 +75,12 @@ impl NewRequest {
         };
         let mut extra = fields.rest();
         extra.retain(|name, _| !OWN_FIELDS.contains(&name.as_str()));
-        let mut terms = Terms::parse(&extra, priority, now)?;
+        let mut terms = Terms::parse(&extra, now)?;
         terms.nudge_after = nudge_after(priority);
+        if terms.nudge_after.is_empty() && !terms.escalate_to.is_empty() {
+            let problem = "goes with a request that is announced again: of priority elevated or urgent, unless that is switched off here";
+            return Err(Invalid::new("escalate_to", problem));
+        }
         Ok(Self {
             intent,
             context,
@@ -149,7 +153,7 @@ impl Update {
 
 /// Refuses what makes sense only with a status.
 fn refuse_without_status(fields: &mut Fields, has_mess: bool) -> Result<(), Invalid> {
-    for name in ["message", "takeover", "lease"] {
+    for name in ["message", "takeover", "lease", "questions", "action"] {
         if fields.take(name).is_some_and(|value| value != json!(false)) {
             let problem = "is said of a status: give status too, or write to the thread with mess";
             return Err(Invalid::new(name, problem));
@@ -167,7 +171,10 @@ mod tests {
     use super::*;
 
     fn request(value: Value) -> Result<NewRequest, Invalid> {
-        let nudge_after = |_| vec![Duration::minutes(15)];
+        let nudge_after = |priority| match priority {
+            Priority::Background => Vec::new(),
+            _ => vec![Duration::minutes(15)],
+        };
         NewRequest::parse(
             Fields::of("", value).unwrap(),
             Timestamp::default(),
@@ -221,6 +228,10 @@ mod tests {
             (json!({"intent": "x", "priority": 1}), "priority"),
             (json!({"intent": "x", "context": {}}), "context"),
             (
+                json!({"intent": "x", "priority": "background", "escalate_to": ["boss"]}),
+                "escalate_to",
+            ),
+            (
                 json!({"intent": "x", "response_hint": 1, "response_hints": 2}),
                 "response_hints",
             ),
@@ -246,6 +257,7 @@ mod tests {
             (json!({"status": "completed", "takeover": true}), "takeover"),
             (json!({"mess": [{}], "takeover": true}), "takeover"),
             (json!({"mess": [{}], "lease": "PT5M"}), "lease"),
+            (json!({"mess": [{}], "questions": []}), "questions"),
             (json!({"status": "claimed", "lease": 5}), "lease"),
             (json!({"status": "claimed", "lease": "5m"}), "lease"),
             (json!({"status": "claimed", "lease": "PT59S"}), "lease"),

@@ -9,7 +9,6 @@ use super::duration::Duration;
 use super::executor::claims_of;
 use super::ids::ExecutorId;
 use super::limits::{ESCALATED, NAME_CHARS, REQUIRED};
-use super::status::Priority;
 use super::text::{Fields, Invalid, check_line};
 use super::time::Timestamp;
 
@@ -56,11 +55,7 @@ impl Terms {
     /// # Errors
     ///
     /// The first field that is wrong.
-    pub fn parse(
-        request: &Map<String, Value>,
-        priority: Priority,
-        now: Timestamp,
-    ) -> Result<Self, Invalid> {
+    pub fn parse(request: &Map<String, Value>, now: Timestamp) -> Result<Self, Invalid> {
         // The rest of a request may be large: only these are looked at.
         let named = ["needed_by", "confirm_before", "requires", "escalate_to"]
             .into_iter()
@@ -78,7 +73,7 @@ impl Terms {
             },
             escalate_to: match fields.take_list("escalate_to")? {
                 None => Vec::new(),
-                Some(list) => parse_escalate_to(&list, priority)?,
+                Some(list) => parse_escalate_to(&list)?,
             },
             nudge_after: Vec::new(),
         })
@@ -131,13 +126,9 @@ fn parse_requires(list: &[Value]) -> Result<Vec<String>, Invalid> {
     Ok(ids)
 }
 
-fn parse_escalate_to(list: &[Value], priority: Priority) -> Result<Vec<ExecutorId>, Invalid> {
+fn parse_escalate_to(list: &[Value]) -> Result<Vec<ExecutorId>, Invalid> {
     if list.len() > ESCALATED {
         let problem = format!("may name at most {ESCALATED} executors");
-        return Err(Invalid::new("escalate_to", problem));
-    }
-    if !list.is_empty() && priority < Priority::Elevated {
-        let problem = "goes with priority elevated or urgent: no other request is announced again";
         return Err(Invalid::new("escalate_to", problem));
     }
     let ids = list.iter().enumerate().map(|(at, item)| {
@@ -161,7 +152,7 @@ mod tests {
     }
 
     fn parse(request: &Value) -> Result<Terms, Invalid> {
-        Terms::parse(request.as_object().unwrap(), Priority::Urgent, now())
+        Terms::parse(request.as_object().unwrap(), now())
     }
 
     #[test]
@@ -208,9 +199,6 @@ mod tests {
         ] {
             assert_eq!(parse(&bad).unwrap_err().path, path, "{bad}");
         }
-        let quiet = json!({"escalate_to": ["boss"]});
-        let refused = Terms::parse(quiet.as_object().unwrap(), Priority::Normal, now());
-        assert_eq!(refused.unwrap_err().path, "escalate_to");
     }
 
     #[test]

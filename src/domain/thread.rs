@@ -3,12 +3,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::due;
 use super::duration::Duration;
-use super::event::{Event, Fact, StatusChanged};
+use super::event::{Event, Fact, StatusChanged, details};
 use super::ids::{ExecutorId, Ref};
 use super::status::{Priority, Status};
 use super::terms::Terms;
@@ -180,15 +180,27 @@ impl Thread {
             .fold(0, |count, event| count.saturating_add(of_fact(&event.fact)))
     }
 
-    /// The event by which the thread reached its present status, and what it says of it.
+    /// The last event that said anything of the thread's status, and what it said.
     pub fn last_status(&self) -> Option<(&Event, &StatusChanged)> {
-        self.events
-            .iter()
-            .rev()
-            .find_map(|event| match &event.fact {
-                Fact::StatusChanged(change) => Some((event, change)),
-                _ => None,
-            })
+        self.changes().rfind(|(_, change)| !change.says_nothing())
+    }
+
+    /// What was said of the present status; nothing when the state is one that is not written yet.
+    pub fn details(&self) -> Map<String, Value> {
+        match self.last_status() {
+            Some((_, change)) if change.new_status == self.state.status => {
+                details(self.changes().map(|(_, change)| change))
+            }
+            _ => Map::new(),
+        }
+    }
+
+    /// All changes of status, in order.
+    pub fn changes(&self) -> impl DoubleEndedIterator<Item = (&Event, &StatusChanged)> {
+        self.events.iter().filter_map(|event| match &event.fact {
+            Fact::StatusChanged(change) => Some((event, change)),
+            _ => None,
+        })
     }
 }
 
@@ -290,6 +302,13 @@ pub fn fold(reference: &Ref, events: &[Event]) -> Option<ThreadState> {
         Fact::ThreadCreated(created) => Some((event, created)),
         _ => None,
     })?;
+    // What another server, whose events are batches of their own, wrote under these names was
+    // agreed with nobody here.
+    let terms = if first.event_id == first.batch_id {
+        Terms::default()
+    } else {
+        created.terms.clone()
+    };
     let start = ThreadState {
         reference: reference.clone(),
         status: Status::Pending,
@@ -300,7 +319,7 @@ pub fn fold(reference: &Ref, events: &[Event]) -> Option<ThreadState> {
         created_at: first.ts,
         updated_at: first.ts,
         version: 0,
-        terms: created.terms.clone(),
+        terms,
         confirmed: false,
         lease: None,
         lease_until: None,

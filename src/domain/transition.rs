@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use super::blocks::{Change, Step};
 use super::due;
 use super::duration::Duration;
-use super::event::{Fact, MessageAdded, StatusChanged};
+use super::event::{Fact, MessageAdded, StatusChanged, details};
 use super::ids::ExecutorId;
 use super::question::{Answer, Open, Reply};
 use super::status::{Phase, Status};
@@ -148,6 +148,8 @@ pub fn decide(
         if !is_reached {
             repeats = false;
             draft.take(step)?;
+            // What was released too late to be claimed again has expired with that.
+            draft.settle();
         }
     }
     if let Some(mess) = update.mess
@@ -161,7 +163,6 @@ pub fn decide(
     if draft.deeds.len() == due {
         return Ok(Vec::new());
     }
-    draft.settle();
     Ok(numbered(draft.deeds))
 }
 
@@ -338,7 +339,7 @@ impl Draft<'_> {
             let requestor = state.requestor_id.clone();
             return Err(Refusal::NotRequestor { requestor });
         }
-        let Some(open) = self.last_change().and_then(Open::of) else {
+        let Some(open) = Open::of(state.status, &self.details()) else {
             // A suggestion needs no status to be answered.
             return match reply.answer {
                 Answer::Accept(_) if self.has_suggestion() => Ok(()),
@@ -388,13 +389,14 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// The change that led to the present status.
-    fn last_change(&self) -> Option<&StatusChanged> {
-        let drafted = self.deeds.iter().rev().find_map(|(_, fact)| match fact {
+    /// What was said of the present status.
+    fn details(&self) -> Map<String, Value> {
+        let drafted = self.deeds.iter().filter_map(|(_, fact)| match fact {
             Fact::StatusChanged(change) => Some(change),
             _ => None,
         });
-        drafted.or_else(|| self.thread.last_status().map(|(_, change)| change))
+        let written = self.thread.changes().map(|(_, change)| change);
+        details(written.chain(drafted))
     }
 
     /// Whether somebody else has suggested something.

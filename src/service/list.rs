@@ -110,7 +110,8 @@ async fn read_pages(
         let query = List {
             prefix: &prefix,
             after: after.as_deref(),
-            limit: if filter.is_indexed() {
+            // The index itself answers, but for rows that something has fallen due to.
+            limit: if filter.is_indexed() && examined == 0 {
                 wanted.min(PAGE)
             } else {
                 PAGE

@@ -289,6 +289,8 @@ impl Tick<'_> {
         met(settlement.repeat(store, &thread.state).await)?;
         if !*announced {
             settlement.set_timer(self.app, batch.exchange).await?;
+            // One on which it relied may be over, if it landed late.
+            timers::go_on(self.app, batch.exchange, &thread.state, self.now()).await?;
             *deliveries = self.announce(batch, &thread, None).await?;
             *announced = true;
         }

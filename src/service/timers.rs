@@ -7,7 +7,7 @@
 
 use super::ServiceError;
 use super::deliver::put_new;
-use super::obligations::{Obligation, Subject, Verdict};
+use super::obligations::{Obligation, Subject, Verdict, WRITERS_TIME};
 use super::update::{Outcome, commit};
 use crate::app::App;
 use crate::delivery::plan::derived_id;
@@ -85,7 +85,8 @@ pub async fn fire(
         reference: reference.clone(),
         announced: false,
     };
-    let obligation = Obligation::of(app.clock.new_id(), now, subject);
+    // By the clock, as any writer's: a tick may come later than its scheduled time.
+    let obligation = Obligation::new(app, subject);
     obligation.open(app).await?;
     let decide = |thread: &Thread, now| Ok(decide_due(thread, now));
     let swapped = commit(app, &key, &obligation, current, &|| now, decide).await;
@@ -112,7 +113,11 @@ pub async fn fire(
 }
 
 /// Sets the timer for the next moment of a thread, unless one is set that comes no later.
-async fn go_on(
+///
+/// # Errors
+///
+/// The store's.
+pub async fn go_on(
     app: &App,
     exchange: &ExchangeId,
     state: &ThreadState,
@@ -122,22 +127,32 @@ async fn go_on(
     if state.timer_at.is_some_and(is_covered) {
         return Ok(());
     }
-    set_next(app, exchange, state).await
+    match next_moment(state) {
+        Some(moment) => {
+            let owner = moment.to_string();
+            set(app, exchange, &state.reference, moment, &owner, now).await
+        }
+        None => Ok(()),
+    }
 }
 
-/// Sets the timer for the next moment of a thread, if there is one.
+/// Sets the timer of a thread whose timers may be lost: the one on which its next batches rely,
+/// or one for its next moment; after the writer's time, when the thread itself is there.
 ///
 /// # Errors
 ///
 /// The store's.
-pub async fn set_next(
+pub async fn restore(
     app: &App,
     exchange: &ExchangeId,
     state: &ThreadState,
 ) -> Result<(), StoreError> {
-    let Some(moment) = next_moment(state) else {
+    let now = app.clock.now();
+    let relied_on = state.timer_at.filter(|at| *at > now);
+    let Some(moment) = [relied_on, next_moment(state)].into_iter().flatten().min() else {
         return Ok(());
     };
-    let (owner, now) = (moment.to_string(), app.clock.now());
+    let owner = moment.to_string();
+    let moment = moment.max(now.plus_millis(WRITERS_TIME));
     set(app, exchange, &state.reference, moment, &owner, now).await
 }

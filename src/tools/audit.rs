@@ -229,7 +229,7 @@ fn check(exchange: &ExchangeId, objects: &Objects, report: &mut Report, now: Tim
     check_index(exchange, objects, &mut problems);
     check_executors(exchange, objects, &mut problems, now);
     check_obligations(objects, &mut problems, now);
-    check_timers(objects, &mut problems);
+    check_timers(objects, &mut problems, now);
     report.problems.append(&mut problems);
 }
 
@@ -399,7 +399,7 @@ fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timesta
 }
 
 /// 6. A batch that is still owed for brings its timer with what else it owes.
-fn check_timers(objects: &Objects, problems: &mut Vec<String>) {
+fn check_timers(objects: &Objects, problems: &mut Vec<String>, now: Timestamp) {
     let owed_for = |reference: &Ref| {
         objects.obligations.iter().any(|owed| match &owed.subject {
             Subject::Thread { reference: of, .. } => of == reference,
@@ -408,7 +408,10 @@ fn check_timers(objects: &Objects, problems: &mut Vec<String>) {
     };
     for (key, thread) in &objects.threads {
         let reference = &thread.state.reference;
-        let Some(moment) = next_moment(&thread.state) else {
+        // What comes next, and the timer on which the next batches rely.
+        let relied_on = thread.state.timer_at.filter(|at| *at > now);
+        let moments = [next_moment(&thread.state), relied_on];
+        let Some(moment) = moments.into_iter().flatten().min() else {
             continue;
         };
         let timers = objects.timers.get(reference);

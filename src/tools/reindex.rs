@@ -144,7 +144,7 @@ async fn settle(app: &App, key: &str) -> Result<bool, StoreError> {
             done &= settlement.publish_log(store).await;
         }
     }
-    timers::set_next(app, &exchange, &thread.state).await?;
+    timers::restore(app, &exchange, &thread.state).await?;
     let summary = encode(key, &thread.state)?;
     let summary = String::from_utf8_lossy(&summary);
     for entry in entries(&exchange, &thread.state) {

@@ -93,7 +93,7 @@ test("strings with control characters, wherever they stand", async () => {
       ["requests", `{"intent":${text}}`, "POST"],
       ["requests", `{"intent":"x","context":[{"deep":[${text}]}]}`, "POST"],
       ["requests", `{"intent":"x",${text}:1}`, "POST"],
-      [`requests/${ref}`, `{"mess":[{"note":${text}}]}`],
+      [`requests/${ref}`, `{"mess":[{"response":${text}}]}`],
       [`requests/${ref}`, `{"mess":[{"status":{"code":"held","reason":${text}}}]}`],
       [`requests/${ref}`, `{"mess":[{"reply":{"answers":{${text}:1}}}]}`],
       ["requests", `{"intent":"x","requires":[{${text}:1}]}`, "POST"],

@@ -27,9 +27,9 @@ before(async () => {
   });
   // Blocks and contexts of every shape.
   for (const strange of [
-    { query: "text", a: { b: 1 } },
-    { query: { content: 5 }, exchange_id: "lies", "": null },
-    { query: [[["x"]]], 'it is "quoted"': { "a.b": true } },
+    { response: "text", a: { b: 1 } },
+    { response: { content: 5 }, exchange_id: "lies", "": null },
+    { response: [[["x"]]], 'it is "quoted"': { "a.b": true } },
     { v: 1.5 },
   ]) {
     const shaped = await agent.ask("Strange", { context: [strange], extra: strange });
@@ -132,14 +132,14 @@ test("objects lie under the date of their events, one batch each", async () => {
 test("names that differ in case only are read with the payload as JSON", async () => {
   const other = await exchange.register("agent", { exchange: "2025" });
   const asked = await other.ask("Collide", { context: [{ a: 1, A: 2 }], Intent: "other" });
-  await other.patch(`requests/${asked}`, { mess: [{ query: 1, QUERY: { a: 1 } }] });
+  await other.patch(`requests/${asked}`, { mess: [{ response: 1, RESPONSE: { a: 1 } }] });
   await exportLog();
   // DuckDB's structs do not tell such names apart, whoever wrote them: then, and only then, it
   // must be told not to look into the payload.
   await assert.rejects(query(`SELECT * FROM ${events()}`), /Duplicate name/);
   const options = ", maximum_depth=2, hive_types={'exchange': VARCHAR}";
   const rows = await query(`
-    SELECT exchange, json_extract_string(payload, '$.mess[0].QUERY.a') AS a
-    FROM ${events(options)} WHERE thread_ref = '${asked}' AND payload.mess[0].QUERY IS NOT NULL`);
+    SELECT exchange, json_extract_string(payload, '$.mess[0].RESPONSE.a') AS a
+    FROM ${events(options)} WHERE thread_ref = '${asked}' AND payload.mess[0].RESPONSE IS NOT NULL`);
   assert.deepEqual(rows, [{ exchange: "2025", a: "1" }]);
 });

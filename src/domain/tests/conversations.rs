@@ -169,6 +169,30 @@ fn the_requestors_answer_lets_the_executor_go_on() {
 }
 
 #[test]
+fn a_question_stands_while_its_executor_says_more() {
+    let mut story = claimed(json!({}));
+    story.call("phone", ask()).unwrap();
+    let hour = crate::domain::duration::Duration::parse("PT1H");
+    story.apply("phone", Update::renew(hour)).unwrap();
+    let more = json!({"mess": [{"status": {"code": "needs_input", "message": "please hurry"}}]});
+    story.call("phone", more).unwrap();
+    story.apply("phone", Update::renew(None)).unwrap();
+    assert_eq!(
+        path(story.call("agent", answer("roof"))),
+        "mess[0].reply.answers.area"
+    );
+    assert!(story.thread.details().contains_key("questions"));
+    assert_eq!(story.call("agent", answer("sink")), Ok(2));
+    assert!(story.thread.details().is_empty());
+    // Nor does a renewal make a retry of what came before it a new call.
+    assert_eq!(story.call("agent", answer("sink")), Ok(0));
+    let started = json!({"status": "held", "message": "at the door"});
+    story.call("phone", started.clone()).unwrap();
+    story.apply("phone", Update::renew(None)).unwrap();
+    assert_eq!(story.call("phone", started), Ok(0));
+}
+
+#[test]
 fn there_must_be_a_question_to_be_answered() {
     for steps in [
         vec![],

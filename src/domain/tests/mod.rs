@@ -131,7 +131,7 @@ impl Story {
 
     /// The payload of the last change of status.
     fn last_change(&self) -> Value {
-        let (event, change) = self.thread.last_status().unwrap();
+        let (event, change) = self.thread.changes().next_back().unwrap();
         let mut payload = serde_json::to_value(change).unwrap();
         payload["actor"] = json!(event.actor_id);
         payload

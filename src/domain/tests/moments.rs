@@ -79,6 +79,16 @@ fn what_is_claimed_in_time_does_not_expire_until_it_is_released() {
     assert_eq!(story.call("phone", json!({"status": "pending"})), Ok(2));
     assert_eq!(story.last_steps(), [Status::Pending, Status::Expired]);
     assert_eq!(story.last_change()["actor"], "exchange");
+    // To release and to claim it in one call is no way around.
+    let mut story = Story::asking(needed_in(60));
+    story.call("phone", json!({"status": "claimed"})).unwrap();
+    story.wait(61 * MINUTE);
+    let around =
+        json!({"mess": [{"status": {"code": "pending"}}, {"status": {"code": "claimed"}}]});
+    assert!(matches!(
+        story.call("phone", around),
+        Err(Refusal::Ended { .. })
+    ));
 }
 
 #[test]

@@ -411,6 +411,17 @@ fn a_release_that_lands_after_its_timer_was_seen_to_still_expires() {
     }
 }
 
+/// A cron that comes late, by its scheduled time, does what is due all the same.
+#[test]
+fn a_tick_may_come_later_than_its_time() {
+    let (mut world, reference) = with_deadline();
+    world.pass(61 * MINUTE);
+    let (app, now) = (world.invoke(), world.now().plus_millis(-50 * SECOND));
+    world.run(async move { tick(&app, now).await }).unwrap();
+    assert_eq!(world.listed(Some(Status::Expired)), vec![reference]);
+    world.assert_settles("late cron");
+}
+
 #[test]
 fn what_lapsed_is_derived_anew_with_its_timer() {
     let (mut world, reference) = with_deadline();
@@ -433,4 +444,23 @@ fn what_lapsed_is_derived_anew_with_its_timer() {
         .run(async move { crate::tools::reindex::step(&app, &query).await })
         .unwrap();
     world.assert_sound("reindexed");
+    // A claim without a lease: nothing comes next, but a release will rely on the deadline's timer.
+    let (mut world, reference) = with_deadline();
+    world
+        .update(&reference, "phone", set(Status::Claimed))
+        .unwrap();
+    for key in timers(&world) {
+        world.store.forget(&key);
+    }
+    let app = world.invoke();
+    let query = [("step".to_owned(), "settle".to_owned())].into();
+    world
+        .run(async move { crate::tools::reindex::step(&app, &query).await })
+        .unwrap();
+    world
+        .update(&reference, "phone", set(Status::Pending))
+        .unwrap();
+    world.assert_sound("released after reindexing");
+    world.tick_after(60 * MINUTE);
+    assert_eq!(world.listed(Some(Status::Expired)), vec![reference]);
 }

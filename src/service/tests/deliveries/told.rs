@@ -266,6 +266,30 @@ fn of_announcements_that_quiet_hours_put_off_only_the_last_rings() {
 }
 
 #[test]
+fn who_asks_hears_in_the_morning_that_it_is_open_again() {
+    let mut world = World::new();
+    let quiet = json!({"enabled": true, "start": "12:00", "end": "18:00", "timezone": "UTC"});
+    for name in ["agent", "phone"] {
+        let channel =
+            json!({"notifications": [webhook(name)], "preferences": {"quiet_hours": quiet}});
+        world.join(name, channel);
+    }
+    let reference = world.ask("agent", json!({"priority": "elevated"}));
+    let claim = call(json!({"status": "claimed", "lease": "PT30M"}));
+    world.update(&reference, "phone", claim).unwrap();
+    for _ in 0..12 {
+        world.tick_after(30 * MINUTE + SECOND);
+    }
+    expect(
+        &world,
+        &[
+            ("agent", "Open again: the claim of phone has lapsed"),
+            ("phone", "Still open: nobody has claimed it"),
+        ],
+    );
+}
+
+#[test]
 fn every_step_of_a_call_has_its_hooks_and_the_whole_one_notification() {
     let mut world = World::new();
     world.register("agent").unwrap();
