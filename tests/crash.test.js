@@ -48,7 +48,7 @@ class Acknowledged {
 async function work(client, name, acknowledged, round) {
   for (let turn = 0; ; turn += 1) {
     const intent = `Errand ${name}.${round}.${turn}`;
-    // Some with a deadline, and some claims with a lease: they owe timers.
+    // Some with a deadline, and claims with a lease: they owe timers.
     const deadline = turn % 3 === 0 ? { needed_by: "2199-01-01T00:00:00Z" } : {};
     const posted = await client.post("requests", { intent, ...deadline });
     if (posted.status === 201) acknowledged.posted(posted.body.ref, intent);
@@ -59,7 +59,7 @@ async function work(client, name, acknowledged, round) {
     const said = await client.patch(`requests/${ref}`, { mess: [{ note }] });
     if (said.status === 200) acknowledged.refs.get(ref).notes.push(note);
     for (const status of ["claimed", "in-progress", "completed"]) {
-      const lease = turn % 2 === 0 && status === "claimed" ? { lease: "P1D" } : {};
+      const lease = status === "claimed" ? { lease: "P1D" } : {};
       const changed = await client.patch(`requests/${ref}`, { status, ...lease });
       if (changed.status !== 200) break;
       acknowledged.refs.get(ref).statuses.push({ status, by: name });

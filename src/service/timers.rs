@@ -137,7 +137,8 @@ pub async fn go_on(
 }
 
 /// Sets the timer of a thread whose timers may be lost: the one on which its next batches rely,
-/// or one for its next moment; after the writer's time, when the thread itself is there.
+/// or one for its next moment; after the writer's time, when the thread itself is there. Not when
+/// `known`, the moment of one that is set, comes no later.
 ///
 /// # Errors
 ///
@@ -146,12 +147,16 @@ pub async fn restore(
     app: &App,
     exchange: &ExchangeId,
     state: &ThreadState,
+    known: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     let now = app.clock.now();
     let relied_on = state.timer_at.filter(|at| *at > now);
     let Some(moment) = [relied_on, next_moment(state)].into_iter().flatten().min() else {
         return Ok(());
     };
+    if known.is_some_and(|at| at <= moment) {
+        return Ok(());
+    }
     let owner = moment.to_string();
     let moment = moment.max(now.plus_millis(WRITERS_TIME));
     set(app, exchange, &state.reference, moment, &owner, now).await

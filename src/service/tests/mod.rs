@@ -9,6 +9,7 @@ mod moments;
 mod other_servers;
 mod races;
 mod replies;
+mod timers;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
