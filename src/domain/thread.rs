@@ -157,6 +157,32 @@ impl Thread {
         })
     }
 
+    /// The timers that its batches owed, each with its batch.
+    pub fn owed_timers(&self) -> Vec<(Uuid, Timestamp)> {
+        let mut owed = Vec::new();
+        let (mut before, mut state): (Option<ThreadState>, Option<ThreadState>) = (None, None);
+        let mut read = 0_usize;
+        for batch in self.events.chunk_by(|a, b| a.batch_id == b.batch_id) {
+            for event in batch {
+                let previous = read.checked_sub(1).and_then(|at| self.events.get(at));
+                read = read.saturating_add(1);
+                state = match state {
+                    Some(state) => Some(state.apply(event, previous)),
+                    None => fold(
+                        &self.state.reference,
+                        self.events.get(..read).unwrap_or(&[]),
+                    ),
+                };
+            }
+            if let (Some(after), Some(event)) = (&state, batch.first()) {
+                let timer = due::owed_timer(before.as_ref(), after);
+                owed.extend(timer.map(|moment| (event.batch_id, moment)));
+            }
+            before.clone_from(&state);
+        }
+        owed
+    }
+
     /// What was written to the thread, in order: the events that are messages.
     pub fn messages(&self) -> impl Iterator<Item = (&Event, &[Value])> {
         self.events.iter().filter_map(|event| match &event.fact {

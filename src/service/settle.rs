@@ -89,7 +89,7 @@ pub struct Settlement {
     /// Entries of the version before, in lists where a newer one stands.
     outdated: Vec<String>,
     /// The moment of the timer that is to be set.
-    pub timer: Option<Timestamp>,
+    timer: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]

@@ -136,28 +136,31 @@ pub async fn go_on(
     }
 }
 
-/// Sets the timer of a thread whose timers may be lost: the one on which its next batches rely,
-/// or one for its next moment; after the writer's time, when the thread itself is there. Not when
-/// `known`, the moment of one that is set, comes no later.
+/// Sets the timers of a thread that may be lost: those of its batches; and one that comes no later
+/// than what is next, or than the one on which its next batches rely. None comes before the thread
+/// itself has been put.
 ///
 /// # Errors
 ///
 /// The store's.
-pub async fn restore(
-    app: &App,
-    exchange: &ExchangeId,
-    state: &ThreadState,
-    known: Option<Timestamp>,
-) -> Result<(), StoreError> {
-    let now = app.clock.now();
-    let relied_on = state.timer_at.filter(|at| *at > now);
-    let Some(moment) = [relied_on, next_moment(state)].into_iter().flatten().min() else {
-        return Ok(());
-    };
-    if known.is_some_and(|at| at <= moment) {
-        return Ok(());
+pub async fn restore(app: &App, exchange: &ExchangeId, thread: &Thread) -> Result<(), StoreError> {
+    let (state, now) = (&thread.state, app.clock.now());
+    let earliest = now.plus_millis(WRITERS_TIME);
+    let mut soonest = Timestamp::MAX;
+    for (batch, moment) in thread.owed_timers() {
+        if moment > earliest {
+            let owner = batch.to_string();
+            set(app, exchange, &state.reference, moment, &owner, now).await?;
+            soonest = soonest.min(moment);
+        }
     }
-    let owner = moment.to_string();
-    let moment = moment.max(now.plus_millis(WRITERS_TIME));
-    set(app, exchange, &state.reference, moment, &owner, now).await
+    let relied_on = state.timer_at.filter(|at| *at > now);
+    match [relied_on, next_moment(state)].into_iter().flatten().min() {
+        Some(moment) if moment < soonest => {
+            let owner = moment.to_string();
+            let moment = moment.max(earliest);
+            set(app, exchange, &state.reference, moment, &owner, now).await
+        }
+        _ => Ok(()),
+    }
 }

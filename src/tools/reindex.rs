@@ -139,17 +139,12 @@ async fn settle(app: &App, key: &str) -> Result<bool, StoreError> {
         .filter(|event| event.batch_id != event.event_id);
     let mut batches: Vec<_> = ours.map(|event| event.batch_id).collect();
     batches.dedup();
-    let mut timer = None;
     for batch in batches {
         if let Some(settlement) = Settlement::of(&exchange, &thread, batch)? {
             done &= settlement.publish_log(store).await;
-            if let Some(at) = settlement.timer.filter(|at| *at > app.clock.now()) {
-                settlement.set_timer(app, &exchange).await?;
-                timer = Some(timer.map_or(at, |known| at.min(known)));
-            }
         }
     }
-    timers::restore(app, &exchange, &thread.state, timer).await?;
+    timers::restore(app, &exchange, &thread).await?;
     let summary = encode(key, &thread.state)?;
     let summary = String::from_utf8_lossy(&summary);
     for entry in entries(&exchange, &thread.state) {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::states::{Edge, Who, documented};
 use super::*;
-use crate::domain::due::next_moment;
+use crate::domain::due::{next_moment, owed_timer};
 use crate::domain::duration::Duration;
 use crate::domain::event::StatusChanged;
 use crate::domain::thread::ThreadState;
@@ -227,8 +227,12 @@ fn folds_and_reads_back(story: &Story) -> Result<(), TestCaseError> {
     let folded = fold(&thread.state.reference, &thread.events);
     prop_assert_eq!(folded.as_ref(), Some(&thread.state));
     let mut last: Option<ThreadState> = None;
+    let mut owed = Vec::new();
     for batch in 1..=story.batches {
-        let committed = thread.committed(Uuid::from_u128(batch)).unwrap();
+        let id = Uuid::from_u128(batch);
+        let committed = thread.committed(id).unwrap();
+        let timer = owed_timer(committed.before.as_ref(), &committed.after);
+        owed.extend(timer.map(|moment| (id, moment)));
         prop_assert_eq!(&committed.before, &last);
         prop_assert_eq!(u128::from(committed.after.version), batch);
         if let Some(last) = &last {
@@ -237,6 +241,7 @@ fn folds_and_reads_back(story: &Story) -> Result<(), TestCaseError> {
         last = Some(committed.after);
     }
     prop_assert_eq!(last.as_ref(), Some(&thread.state));
+    prop_assert_eq!(thread.owed_timers(), owed);
     let written = serde_json::to_vec(thread).unwrap();
     prop_assert_eq!(&serde_json::from_slice::<Thread>(&written).unwrap(), thread);
     Ok(())

@@ -109,7 +109,7 @@ async fn put_with_entries(
             return Err(StoreError::new("put", entry, &"no index entry"));
         }
     }
-    timers::restore(app, exchange, &thread.state, None).await?;
+    timers::restore(app, exchange, thread).await?;
     if let Put::Stored(_) = store.put(key, body, None, Condition::Absent).await? {
         return Ok(());
     }
