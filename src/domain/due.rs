@@ -79,17 +79,17 @@ fn next_change(state: &ThreadState, now: Timestamp) -> Option<(Timestamp, Status
 /// The announcement that is due at `now`, if the thread is still open. One that comes late stands
 /// for all that were missed.
 pub fn nudge(state: &ThreadState, now: Timestamp) -> Option<StatusChanged> {
-    if state.status != Status::Pending {
-        return None;
-    }
-    let reached = (0..=state.terms.nudge_after.len())
+    let reached = (0..state.terms.nudge_after.len())
         .rev()
         .find(|count| nudges_at(state, *count).is_some_and(|moment| moment <= now))?;
     let count = u32::try_from(reached).ok()?.saturating_add(1);
+    if count <= state.nudges {
+        return None;
+    }
     let mut change = StatusChanged::new(state.status, state.status, None);
-    change.nudge = (count > state.nudges).then_some(count);
+    change.nudge = Some(count);
     change.extra = because(reason::STILL_OPEN);
-    change.nudge.is_some().then_some(change)
+    Some(change)
 }
 
 /// The next moment at which anything happens by itself.
