@@ -6,19 +6,20 @@ use std::rc::Rc;
 
 use worker::Env;
 
-use crate::background::Background;
-use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, Storage};
 use crate::delivery::provider::Tokens;
 use crate::delivery::send::{FetchTransport, Outbound};
-use crate::delivery::zones::IntlZones;
-use crate::domain::executor::Executor;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::KeyHash;
-use crate::domain::quiet_hours::Zones;
+use crate::domain::member::executor::Executor;
+use crate::domain::member::quiet_hours::Zones;
 use crate::domain::time::Timestamp;
-use crate::log::{describe, warn};
-use crate::storage::disk::{self, Disk};
+use crate::runtime::background::Background;
+use crate::runtime::clock::{Clock, SystemClock};
+use crate::runtime::log::{describe, warn};
+use crate::runtime::zones::IntlZones;
+use crate::storage::disk;
+use crate::storage::disk::Disk;
 use crate::storage::r2::R2;
 use crate::storage::rows::SummaryCache;
 use crate::storage::s3::S3;

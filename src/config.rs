@@ -7,9 +7,9 @@ use url::Url;
 use crate::domain::duration::Duration;
 use crate::domain::ids::ExchangeId;
 use crate::domain::limits::{NUDGE_AFTER, NUDGES};
-use crate::domain::quiet_hours::Zones;
-use crate::domain::sealed::Keys;
-use crate::domain::status::Priority;
+use crate::domain::member::quiet_hours::Zones;
+use crate::domain::member::sealed::Keys;
+use crate::domain::thread::status::Priority;
 use crate::domain::time::Timestamp;
 use crate::storage::s3;
 use crate::storage::sigv4::Credentials;
@@ -246,7 +246,7 @@ fn parse_base_url(text: &str, variable: &'static str) -> Result<String, ConfigEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::quiet_hours::tests::Iana;
+    use crate::domain::member::quiet_hours::tests::Iana;
 
     fn read(settings: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let find = |name: &str| settings.iter().find(|(n, _)| *n == name);

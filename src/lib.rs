@@ -24,12 +24,10 @@
 
 pub mod api;
 pub mod app;
-pub mod background;
-pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod domain;
-pub mod log;
+pub mod runtime;
 pub mod service;
 pub mod storage;
 
@@ -43,8 +41,8 @@ use idna_adapter as _;
 use worker::{Context, Env, Request, Response, ScheduleContext, ScheduledEvent, event};
 
 use crate::app::App;
-use crate::background::Background;
 use crate::domain::time::Timestamp;
+use crate::runtime::background::Background;
 
 /// Runs once in each isolate.
 #[event(start)]
@@ -59,7 +57,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     #[cfg(feature = "tools")]
     return tools::handle(request, &env, background).await;
     #[cfg(not(feature = "tools"))]
-    api::handle(request, env, &clock::SystemClock, background).await
+    api::handle(request, env, &runtime::clock::SystemClock, background).await
 }
 
 /// Does the maintenance that is due at the scheduled time.
@@ -74,9 +72,9 @@ async fn scheduled(event: ScheduledEvent, env: Env, context: ScheduleContext) {
     let now = Timestamp::from_millis(event.schedule() as i64);
     let app = match App::from_env(&env, background) {
         Ok(app) => app,
-        Err(error) => return log::warn("the tick cannot run", &error),
+        Err(error) => return runtime::log::warn("the tick cannot run", &error),
     };
     if let Err(error) = service::tick::tick(&app, now).await {
-        log::warn("the tick could not list what is due", &error);
+        runtime::log::warn("the tick could not list what is due", &error);
     }
 }

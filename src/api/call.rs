@@ -7,15 +7,15 @@ use futures::StreamExt as _;
 use percent_encoding::percent_decode_str;
 use worker::Request;
 
-use super::errors::ApiError;
 use super::json;
+use super::problem::ApiError;
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::ApiKey;
 use crate::domain::limits::BODY_BYTES;
 use crate::domain::text::{Fields, Invalid};
-use crate::domain::thread::Tag;
-use crate::service::authenticate::executor_of;
+use crate::domain::thread::document::Tag;
+use crate::service::members::authenticate::executor_of;
 
 /// How much of a body is read at all.
 const DRAINED_BYTES: usize = 4 * BODY_BYTES;

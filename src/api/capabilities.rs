@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::call::Call;
-use super::errors::ApiError;
+use super::problem::ApiError;
 use super::reply::Reply;
-use crate::domain::capability::Capability;
 use crate::domain::limits::EXECUTOR_BYTES;
-use crate::service::capabilities;
+use crate::domain::member::capability::Capability;
+use crate::service::members::capabilities;
 
 /// 200 with all capabilities, those of the catalogue and those that are only claimed.
 pub async fn list(call: Call) -> Result<Reply, ApiError> {

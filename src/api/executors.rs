@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::call::{Call, Caller};
-use super::errors::ApiError;
+use super::problem::ApiError;
 use super::reply::Reply;
 use crate::domain::limits::EXECUTOR_BYTES;
 use crate::domain::text::Invalid;
-use crate::service::{executors, owner};
+use crate::service::members::{executors, owner};
 
 /// 200 with all members, sorted by id.
 pub async fn list(call: Call) -> Result<Reply, ApiError> {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::call::Call;
-use super::errors::ApiError;
+use super::problem::ApiError;
 use super::reply::Reply;
 use crate::service::ServiceError;
 

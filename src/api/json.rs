@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::errors::ApiError;
+use super::problem::ApiError;
 use crate::domain::limits::{JSON_DEPTH, JSON_VALUES};
 use crate::domain::text::{Invalid, has_control};
 

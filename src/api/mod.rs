@@ -2,10 +2,10 @@
 
 mod call;
 mod capabilities;
-pub mod errors;
 mod executors;
 mod health;
 mod json;
+pub mod problem;
 mod register;
 mod reply;
 mod requests;
@@ -19,10 +19,10 @@ use serde_json::json;
 use worker::{Env, Request, Response, RouteContext, Router};
 
 use crate::app::App;
-use crate::background::Background;
-use crate::clock::Clock;
+use crate::runtime::background::Background;
+use crate::runtime::clock::Clock;
 use call::Call;
-use errors::ApiError;
+use problem::ApiError;
 use reply::Reply;
 
 const GET: &str = "GET";
@@ -128,7 +128,7 @@ pub async fn handle(
         Err(error) => Err(ApiError::Internal(error.to_string())),
     };
     let reply = reply.unwrap_or_else(|error| error.into_reply(&request_id));
-    crate::log::write(&json!({
+    crate::runtime::log::write(&json!({
         "level": "info",
         "message": "request",
         "request_id": request_id,

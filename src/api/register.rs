@@ -4,13 +4,13 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::call::Call;
-use super::errors::ApiError;
+use super::problem::ApiError;
 use super::reply::Reply;
 use crate::domain::ids::ExecutorId;
 use crate::domain::limits::EXECUTOR_BYTES;
 use crate::domain::text::Invalid;
-use crate::service::executors::parse_profile;
-use crate::service::register::register;
+use crate::service::members::executors::parse_profile;
+use crate::service::members::register::register;
 
 /// 201 with the key, which is shown this once.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {

@@ -6,22 +6,23 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::call::{Call, Caller, tags};
-use super::errors::ApiError;
+use super::problem::ApiError;
 use super::reply::Reply;
 use crate::domain::cursor::Cursor;
-use crate::domain::event::Event;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::limits::{BODY_BYTES, PAGE_DEFAULT, PAGE_MAX};
-use crate::domain::request::NewRequest;
-use crate::domain::row::{Row, VersionedRow};
-use crate::domain::status::{Priority, Status};
 use crate::domain::text::{Fields, Invalid};
-use crate::domain::thread::{Tag, Thread};
+use crate::domain::thread::document::{Tag, Thread};
+use crate::domain::thread::event::Event;
+use crate::domain::thread::posted::NewRequest;
+use crate::domain::thread::row::{Row, VersionedRow};
+use crate::domain::thread::status::{Priority, Status};
+use crate::domain::thread::transition::Update;
 use crate::domain::time::Timestamp;
-use crate::domain::transition::Update;
-use crate::service::list::{Filter, list as list_threads};
-use crate::service::update::{Request, update};
-use crate::service::{create::create, threads};
+use crate::service::requests::create::create;
+use crate::service::requests::list::{Filter, list as list_threads};
+use crate::service::requests::read;
+use crate::service::requests::update::{Request, update};
 
 /// 201 with the ref of a new request.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
@@ -42,7 +43,7 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
 pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller().await?;
     let reference = call.reference()?;
-    let loaded = threads::get(&call.app, &caller.exchange, &reference).await?;
+    let loaded = read::get(&call.app, &caller.exchange, &reference).await?;
     let mut thread = loaded.document;
     let now = call.app.clock.now();
     let tag = thread.state.tag_as_of(now);

@@ -9,19 +9,16 @@
 //! A new type of channel or hook is a new file below `channels/` or `hooks/` and a line in the
 //! list here.
 
-pub mod attempt;
 pub mod channels;
 pub mod hooks;
 pub mod notice;
 pub mod plan;
 pub mod provider;
-pub mod record;
 pub mod retry;
 pub mod send;
 pub mod sign;
-pub mod zones;
 
-use crate::domain::subscriptions::Forms;
+use crate::domain::member::subscriptions::Forms;
 use provider::Provider;
 
 /// The types of notification channels.

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::domain::event::Fact;
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::row::VersionedRow;
-use crate::domain::status::{Phase, Priority, Status};
-use crate::domain::subscriptions::HookEvent;
-use crate::domain::thread::{Committed, Thread, ThreadState};
+use crate::domain::member::subscriptions::HookEvent;
+use crate::domain::thread::document::{Committed, Thread, ThreadState};
+use crate::domain::thread::event::Fact;
+use crate::domain::thread::row::VersionedRow;
+use crate::domain::thread::status::{Phase, Priority, Status};
 
 /// What happened to a request in one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

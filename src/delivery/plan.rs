@@ -8,13 +8,13 @@ use uuid::Uuid;
 use super::notice::{Names, News, Notice, What};
 use super::provider::{Provider, uses_external_id};
 use super::{CHANNELS, HOOKS};
-use crate::domain::executor::{Executor, Wants, entry_id, is_enabled};
-use crate::domain::forms::{given, text};
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
-use crate::domain::quiet_hours::{QuietHours, Zones};
-use crate::domain::status::{Priority, Status};
-use crate::domain::subscriptions::{HookEvent, own};
-use crate::domain::thread::ThreadState;
+use crate::domain::member::executor::{Executor, Wants, entry_id, is_enabled};
+use crate::domain::member::forms::{given, text};
+use crate::domain::member::quiet_hours::{QuietHours, Zones};
+use crate::domain::member::subscriptions::{HookEvent, own};
+use crate::domain::thread::document::ThreadState;
+use crate::domain::thread::status::{Priority, Status};
 use crate::domain::time::Timestamp;
 
 /// Deliveries that are attempted together: as many as there may be connections at once.

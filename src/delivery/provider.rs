@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::notice::Notice;
 use super::retry::Verdict;
-use crate::domain::forms::{Form, text};
-use crate::domain::template::{EXTERNAL_ID, render, variables};
+use crate::domain::member::forms::{Form, text};
+use crate::domain::member::template::{EXTERNAL_ID, render, variables};
 use crate::domain::time::Timestamp;
 
 /// A type of channel or hook.

@@ -9,9 +9,9 @@ use worker::{AbortSignal, Fetch, Headers, Method, RequestInit, RequestRedirect, 
 
 use super::provider::{Answer, Job, Provider, Request, Response, Step, Turn, Unreachable};
 use super::retry::{Verdict, last_response, parse_retry_after};
-use crate::clock::Clock;
-use crate::domain::address::parse_address;
+use crate::domain::member::address::parse_address;
 use crate::domain::time::Timestamp;
+use crate::runtime::clock::Clock;
 
 /// Milliseconds until an attempt is given up, all its requests together.
 const TIMEOUT: i64 = 10_000;

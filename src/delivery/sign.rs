@@ -10,7 +10,7 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 use super::provider::Request;
-use crate::domain::forms::{Complaint, MASK, text};
+use crate::domain::member::forms::{Complaint, MASK, text};
 use crate::domain::time::Timestamp;
 
 /// How many bytes a secret may have.

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
 use super::ids::{ExchangeId, Ref};
 use super::key::checksum;
-use super::status::Status;
 use super::text::Invalid;
+use super::thread::status::Status;
 use super::time::Timestamp;
 
 /// The last entry that a page examined. It is good for the list that it was made for: the same

@@ -1,30 +1,21 @@
 //! What the exchange does: load, decide, save, and see it through.
 
-pub mod authenticate;
-pub mod capabilities;
-pub mod create;
-pub mod deliver;
-pub mod derive;
-pub mod executors;
+pub mod deliveries;
+pub mod due;
+pub mod import;
 pub mod keys;
-pub mod list;
-pub mod obligations;
-pub mod owner;
-pub mod register;
-pub mod settle;
-pub mod threads;
+pub mod members;
+pub mod requests;
 pub mod tick;
-pub mod timers;
-pub mod update;
 
 #[cfg(test)]
 mod tests;
 
-use crate::background::Dropped;
 use crate::domain::limits::{THREAD_BYTES, THREAD_VALUES};
 use crate::domain::text::Invalid;
-use crate::domain::thread::{Tag, Thread};
-use crate::domain::transition::Refusal;
+use crate::domain::thread::document::{Tag, Thread};
+use crate::domain::thread::transition::Refusal;
+use crate::runtime::background::Dropped;
 use crate::storage::cas::Failure;
 use crate::storage::{StoreError, encode};
 

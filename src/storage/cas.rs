@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{Condition, ObjectStore, Put, StoreError, Tag};
-use crate::clock::Clock;
 use crate::domain::time::Timestamp;
-use crate::log::describe;
+use crate::runtime::clock::Clock;
+use crate::runtime::log::describe;
 
 /// How often a put is tried before the caller is told to come back.
 const TRIES: u32 = 8;

@@ -21,9 +21,9 @@ use super::folders::{Folder, Folders};
 use super::sigv4::encode_path;
 use super::wire::{Incoming, Outgoing, Wire};
 use super::{Condition, List, Object, ObjectStore, Operations, Page, Put, Row, StoreError, Tag};
-use crate::clock::Clock;
 use crate::domain::key::to_hex;
 use crate::domain::time::Timestamp;
+use crate::runtime::clock::Clock;
 
 /// What `Content-Type` the service gives to the list of a folder.
 const FOLDER: &str = "application/json";

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::KeyHash;
-use crate::domain::status::Status;
+use crate::domain::thread::status::Status;
 use crate::domain::time::Timestamp;
 
 /// All obligations: first those to recover, in the order in which they are due, then deliveries.

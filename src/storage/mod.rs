@@ -25,7 +25,7 @@ use std::cell::Cell;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::log::describe;
+use crate::runtime::log::describe;
 
 /// A bucket of objects under string keys.
 ///

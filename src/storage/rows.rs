@@ -7,7 +7,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 
 use super::{List, ObjectStore, Row, StoreError, Tag};
-use crate::log::{describe, warn};
+use crate::runtime::log::{describe, warn};
 
 /// Bytes of summaries that an isolate keeps; when they are exceeded it begins anew.
 const KEPT_BYTES: usize = 8 * 1024 * 1024;

@@ -22,7 +22,7 @@ use url::Url;
 use super::sigv4::{Credentials, encode_path, encode_query, sign};
 use super::wire::{Incoming, Outgoing, Wire};
 use super::{Condition, List, Object, ObjectStore, Operations, Page, Put, Row, StoreError, Tag};
-use crate::clock::Clock;
+use crate::runtime::clock::Clock;
 
 /// How often a request is tried.
 const TRIES: u32 = 8;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::future::{Either, select};
 use worker::{Fetcher, Headers, Method, RequestInit, RequestRedirect};
 
-use crate::clock::Clock;
+use crate::runtime::clock::Clock;
 
 /// How long a request may take, its answer's body included.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -20,17 +20,17 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::delivery::plan::Chunk;
-use crate::delivery::record::{Attempt, External, KEPT};
-use crate::domain::capability::Capability;
-use crate::domain::due::next_moment;
-use crate::domain::event::Event;
-use crate::domain::executor::Executor;
 use crate::domain::ids::{ExchangeId, Ref};
-use crate::domain::thread::{Thread, fold};
+use crate::domain::member::capability::Capability;
+use crate::domain::member::executor::Executor;
+use crate::domain::thread::document::{Thread, fold};
+use crate::domain::thread::due::next_moment;
+use crate::domain::thread::event::Event;
 use crate::domain::time::Timestamp;
+use crate::service::deliveries::record::{Attempt, External, KEPT};
+use crate::service::due::obligations::{LAST_LOOK, Obligation, Subject};
 use crate::service::keys::KeyRecord;
-use crate::service::obligations::{LAST_LOOK, Obligation, Subject};
-use crate::service::settle::entries;
+use crate::service::requests::settle::entries;
 use crate::storage::{List, ObjectStore, StoreError, layout};
 
 /// Milliseconds by which an obligation may be overdue: the tick comes once a minute.

@@ -26,9 +26,9 @@ use serde_json::{Value, json};
 use worker::{Env, Request, Response};
 
 use crate::app::{App, SetupError, open};
-use crate::background::Background;
 use crate::config::Config;
 use crate::domain::time::Timestamp;
+use crate::runtime::background::Background;
 use crate::storage::conformance::{CLAUSES, Clause};
 use crate::storage::disk;
 use crate::storage::{ObjectStore, StoreError};

@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 use super::ToolError;
 use crate::app::App;
 use crate::domain::ids::ExchangeId;
-use crate::domain::thread::{Thread, ThreadState};
-use crate::service::derive;
-use crate::service::settle::{Settlement, entries, put_entry};
-use crate::service::timers;
+use crate::domain::thread::document::{Thread, ThreadState};
+use crate::service::due::timers;
+use crate::service::import;
+use crate::service::requests::settle::{Settlement, entries, put_entry};
 use crate::storage::cas::load;
 use crate::storage::{List, Row, StoreError, encode, layout};
 
@@ -44,12 +44,12 @@ pub async fn step(app: &Rc<App>, query: &BTreeMap<String, String>) -> Result<Val
             let exchange = ExchangeId::parse(given("exchange").unwrap_or_default(), "exchange")
                 .map_err(|_| ToolError::NoSuchTool)?;
             // So that the tick goes on with it if this is cut short.
-            let obligation = derive::obligation(&exchange);
+            let obligation = import::obligation(&exchange);
             if given("begin").is_some() {
                 obligation.open(app).await?;
                 app.store.delete(&layout::derived(&exchange)).await?;
             }
-            let done = derive::advance(app, &exchange).await?;
+            let done = import::advance(app, &exchange).await?;
             if done {
                 app.store.delete(&obligation.first_key()).await?;
             }

@@ -5,7 +5,7 @@ use url::Url;
 
 use crate::delivery::provider::{Job, Provider, Request, Step, Turn, escape_tags, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
-use crate::domain::forms::{Field, Form, Kind};
+use crate::domain::member::forms::{Field, Form, Kind};
 
 /// A message has 32,000 bytes in all, and this stands in it twice.
 const TEXT_CHARS: usize = 2_500;
@@ -26,7 +26,7 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
     if turns.is_empty() {
         return Step::Send(message(job));
     }
-    let body = last_response(turns).map_or(Value::Null, super::super::provider::Response::json);
+    let body = last_response(turns).map_or(Value::Null, crate::delivery::provider::Response::json);
     let word = body.pointer("/error/status").unwrap_or(&Value::Null);
     Step::End(judge_last(turns).because(error_word(word)))
 }

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::delivery::provider::{Job, Provider, Request, Step, Turn, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
-use crate::domain::forms::{Field, Form, Kind, text};
 use crate::domain::limits::{CREDENTIAL_CHARS, TOPIC_CHARS};
-use crate::domain::status::Priority;
+use crate::domain::member::forms::{Field, Form, Kind, text};
+use crate::domain::thread::status::Priority;
 
 /// The server that is used when a channel names none.
 const SERVER: &str = "https://ntfy.sh";

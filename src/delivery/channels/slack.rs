@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::delivery::provider::{Job, Provider, Request, Step, Turn, escape_tags, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
-use crate::domain::forms::{Field, Form, Kind};
+use crate::domain::member::forms::{Field, Form, Kind};
 
 /// A header block has 150 characters, a section 3,000; escapes make text up to five times longer.
 const HEADER_CHARS: usize = 150;

@@ -5,8 +5,8 @@ use serde_json::json;
 use crate::delivery::provider::{Job, Provider, Request, Step, Turn};
 use crate::delivery::retry::{Verdict, judge_last};
 use crate::delivery::sign::{check_secret, sign};
-use crate::domain::forms::{Field, Form, Kind};
 use crate::domain::limits::CREDENTIAL_CHARS;
+use crate::domain::member::forms::{Field, Form, Kind};
 
 /// The type `webhook` among channels.
 pub const PROVIDER: Provider = Provider {

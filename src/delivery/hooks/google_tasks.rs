@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, encode, shorten};
 use crate::delivery::retry::{Verdict, Wait, error_word, judge_last};
-use crate::domain::forms::{Field, Form, Kind, text};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
+use crate::domain::member::forms::{Field, Form, Kind, text};
 use crate::domain::time::Timestamp;
 
 const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";

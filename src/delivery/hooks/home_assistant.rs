@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::delivery::provider::{Job, Provider, Request, Step, Turn, encode};
 use crate::delivery::retry::judge_last;
-use crate::domain::forms::{Complaint, Field, Form, Kind, given, text};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
+use crate::domain::member::forms::{Complaint, Field, Form, Kind, given, text};
 
 /// The type `home_assistant`.
 pub const PROVIDER: Provider = Provider {

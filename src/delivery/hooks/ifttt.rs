@@ -4,8 +4,8 @@ use serde_json::json;
 
 use crate::delivery::provider::{Job, Provider, Request, Step, Turn, encode};
 use crate::delivery::retry::judge_last;
-use crate::domain::forms::{Field, Form, Kind};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
+use crate::domain::member::forms::{Field, Form, Kind};
 
 /// The type `ifttt`.
 pub const PROVIDER: Provider = Provider {

@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, encode, shorten};
 use crate::delivery::retry::{Verdict, Wait, error_word, judge_last, last_response};
-use crate::domain::forms::{Complaint, Field, Form, Kind, given};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
-use crate::domain::status::Priority;
+use crate::domain::member::forms::{Complaint, Field, Form, Kind, given};
+use crate::domain::thread::status::Priority;
 
 const API: &str = "https://api.todoist.com/api/v1";
 /// Todoist's own limits.

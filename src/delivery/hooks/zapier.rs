@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::delivery::provider::{Job, Provider, Request, Step, Turn};
 use crate::delivery::retry::judge_last;
-use crate::domain::forms::{Field, Form, Kind};
+use crate::domain::member::forms::{Field, Form, Kind};
 
 /// The type `zapier`.
 pub const PROVIDER: Provider = Provider {

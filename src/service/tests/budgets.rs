@@ -2,11 +2,11 @@
 //! depend on how many threads there are.
 
 use super::*;
-use crate::domain::capability::Capability;
 use crate::domain::key::ApiKey;
-use crate::service::authenticate::executor_of;
-use crate::service::list::Listed;
-use crate::service::{capabilities, executors};
+use crate::domain::member::capability::Capability;
+use crate::service::members::authenticate::executor_of;
+use crate::service::members::{capabilities, executors};
+use crate::service::requests::list::Listed;
 use crate::storage::memory::Verb;
 
 /// Operations as (gets, puts, deletes, lists).

@@ -114,7 +114,7 @@ fn a_day_in_a_household() {
     let done = json!({"mess": [{"response": {"content": ["It is shut."]}}]});
     let refused = world.update(&reference, "cleo", call(done.clone()));
     let status = Status::Claimed;
-    let refusal = crate::domain::transition::Refusal::Unconfirmed { status };
+    let refusal = crate::domain::thread::transition::Refusal::Unconfirmed { status };
     assert!(matches!(refused, Err(ServiceError::Refused(r)) if r == refusal));
     let plan = json!({"mess": [{"status": {"code": "needs_confirmation",
         "action": "close the valve in the cellar", "consequences": "no water", "reversible": true}}]});

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::domain::cursor::Cursor;
 use crate::domain::limits::LIST_EXAMINED;
-use crate::service::list::Listed;
+use crate::service::requests::list::Listed;
 
 fn page(world: &mut World, filter: &Filter, limit: usize, cursor: Option<&Cursor>) -> Listed {
     let (app, filter, cursor) = (world.app.clone(), filter.clone(), cursor.cloned());

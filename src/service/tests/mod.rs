@@ -22,28 +22,31 @@ use futures::future::{LocalBoxFuture, RemoteHandle};
 use futures::task::LocalSpawnExt as _;
 use serde_json::{Value, json};
 
-use super::create::create;
-use super::executors::parse_profile;
-use super::list::{Filter, list};
-use super::register::register;
+use super::ServiceError;
+use super::members::executors::parse_profile;
+use super::members::owner;
+use super::members::register::register;
+use super::requests::create::create;
+use super::requests::list::{Filter, list};
+use super::requests::read;
+use super::requests::update;
+use super::requests::update::update;
 use super::tick::tick;
-use super::update::{self, update};
-use super::{ServiceError, owner, threads};
 use crate::app::{App, Isolate};
-use crate::background::Background;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::provider::{Answer, Request, Response, Unreachable};
 use crate::delivery::send::{Outbound, Transport};
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
-use crate::domain::profile::Profile;
-use crate::domain::quiet_hours::tests::Iana;
-use crate::domain::request::NewRequest;
-use crate::domain::status::Status;
+use crate::domain::member::profile::Profile;
+use crate::domain::member::quiet_hours::tests::Iana;
 use crate::domain::text::Fields;
-use crate::domain::thread::{Thread, ThreadState};
+use crate::domain::thread::document::{Thread, ThreadState};
+use crate::domain::thread::posted::NewRequest;
+use crate::domain::thread::status::Status;
+use crate::domain::thread::transition::Update;
 use crate::domain::time::Timestamp;
-use crate::domain::transition::Update;
+use crate::runtime::background::Background;
+use crate::runtime::clock::Clock;
 use crate::storage::ObjectStore;
 use crate::storage::memory::{Memory, Moment, Mortal, give_way};
 use crate::tools::audit::audit;
@@ -321,7 +324,7 @@ impl World {
 
     fn thread(&mut self, reference: &Ref) -> Result<Thread, ServiceError> {
         let (app, reference) = (self.app.clone(), reference.clone());
-        let loaded = self.run(async move { threads::get(&app, &home(), &reference).await })?;
+        let loaded = self.run(async move { read::get(&app, &home(), &reference).await })?;
         Ok(loaded.document)
     }
 

@@ -1,8 +1,8 @@
 //! What happens because a moment has come: by the tick, before it, and against it.
 
 use super::*;
-use crate::domain::transition::Refusal;
-use crate::service::list::Listed;
+use crate::domain::thread::transition::Refusal;
+use crate::service::requests::list::Listed;
 use crate::storage::memory::Verb;
 
 pub fn claim_for(lease: &str) -> Update {
@@ -88,7 +88,10 @@ fn a_condition_on_the_version_before_the_moment_fails_after_it() {
             reference: reference.clone(),
             actor: id("phone"),
             update: say("too late"),
-            tags: Some(vec![crate::domain::thread::Tag { version, is_due }]),
+            tags: Some(vec![crate::domain::thread::document::Tag {
+                version,
+                is_due,
+            }]),
         };
         let app = world.invoke();
         world.run(async move { update(&app, request).await })

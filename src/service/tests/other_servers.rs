@@ -5,8 +5,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::domain::key::ApiKey;
-use crate::service::authenticate::executor_of;
-use crate::service::derive;
+use crate::service::import;
+use crate::service::members::authenticate::executor_of;
 use crate::storage::memory::Verb;
 
 const KEY: &str = "mess_home_0123456789abcdef0123456789abcdef";
@@ -95,7 +95,7 @@ fn login(world: &mut World) -> Option<ExecutorId> {
 fn is_complete(world: &mut World) -> bool {
     let app = world.app.clone();
     world
-        .run(async move { derive::is_complete(&app, &home()).await })
+        .run(async move { import::is_complete(&app, &home()).await })
         .unwrap()
 }
 
@@ -200,7 +200,7 @@ fn a_takeover_survives_every_failure() {
             world.store.fail(verb, "", nth, Moment::After);
             for _ in 0..20 {
                 let app = world.app.clone();
-                let _ = world.run(async move { derive::is_complete(&app, &home()).await });
+                let _ = world.run(async move { import::is_complete(&app, &home()).await });
             }
             world.store.heal();
             while !is_complete(&mut world) {}
@@ -223,7 +223,7 @@ fn a_takeover_by_many_at_once_is_sound() {
             let mut changed = false;
             for _ in 0..12 {
                 for app in [mortal.clone(), world.app.clone()] {
-                    let call = async move { derive::is_complete(&app, &home()).await };
+                    let call = async move { import::is_complete(&app, &home()).await };
                     world.start(call).forget();
                 }
                 world.tick_after(30 * SECOND);
@@ -284,7 +284,7 @@ fn many_who_notice_owe_it_once() {
     for _ in 0..5 {
         world.restart();
         let app = world.app.clone();
-        let call = async move { derive::is_complete(&app, &home()).await };
+        let call = async move { import::is_complete(&app, &home()).await };
         world.start(call).forget();
     }
     assert!(world.store.keys("due/").len() <= 1);

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 
 use super::*;
-use crate::domain::transition::Refusal;
+use crate::domain::thread::transition::Refusal;
 use crate::storage::memory::Verb;
 
 fn with_thread() -> (World, Ref) {

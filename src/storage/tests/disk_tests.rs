@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Fate, Service, disk as open_disk, put};
 use crate::domain::key::to_hex;
-use crate::storage::disk::{self, Disk};
+use crate::storage::disk;
+use crate::storage::disk::Disk;
 use crate::storage::{Condition, List, ObjectStore, Put, Tag};
 
 #[test]

@@ -17,15 +17,16 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::conformance::CLAUSES;
-use super::disk::{self, Disk};
+use super::disk;
+use super::disk::Disk;
 use super::memory::give_way;
 use super::s3::{S3, Settings};
 use super::sigv4::Credentials;
 use super::wire::{Incoming, Outgoing, Wire};
 use super::{Condition, ObjectStore, Put};
-use crate::clock::Clock;
 use crate::domain::key::to_hex;
 use crate::domain::time::Timestamp;
+use crate::runtime::clock::Clock;
 
 /// A clock on which only sleeping takes time.
 #[derive(Default)]

@@ -107,7 +107,7 @@ fn a_record_of_another_server_keeps_its_subscriptions_apart() {
     world.sent();
     let (app, change) = (world.invoke(), json!({"display_name": "Phone"}));
     let change = profile(&app, change);
-    let change_profile = crate::service::executors::change_profile;
+    let change_profile = crate::service::members::executors::change_profile;
     world
         .run(async move { change_profile(&app, home(), id("phone"), change).await })
         .unwrap();

@@ -1,7 +1,7 @@
 //! When it is tried again, and when no more.
 
 use super::*;
-use crate::service::executors;
+use crate::service::members::executors;
 
 #[test]
 fn a_flapping_receiver_gets_it_by_the_schedule_and_under_one_id() {

@@ -37,7 +37,7 @@ fn a_reply_reaches_its_executor_however_little_the_request_presses() {
     let least = json!({"preferences": {"min_priority": "urgent"}});
     let (app, change) = (world.invoke(), least);
     let change = profile(&app, change);
-    let change_profile = crate::service::executors::change_profile;
+    let change_profile = crate::service::members::executors::change_profile;
     world
         .run(async move { change_profile(&app, home(), id("phone"), change).await })
         .unwrap();
@@ -120,7 +120,7 @@ fn only_who_can_do_it_hears_of_it() {
     assert_eq!(told(&world), ["both", "both-hook"]);
     let refused = world.update(&reference, "eyes", set(Status::Claimed));
     let missing = vec!["lift".to_owned()];
-    let refusal = crate::domain::transition::Refusal::MissingCapabilities { missing };
+    let refusal = crate::domain::thread::transition::Refusal::MissingCapabilities { missing };
     assert!(matches!(refused, Err(ServiceError::Refused(r)) if r == refusal));
     world
         .update(&reference, "both", set(Status::Claimed))
@@ -148,7 +148,7 @@ fn what_nobody_claims_is_brought_before_who_is_named() {
     expect(&world, &[]);
     let (app, change) = (world.invoke(), json!({"capabilities": ["see"]}));
     let change = profile(&app, change);
-    let change_profile = crate::service::executors::change_profile;
+    let change_profile = crate::service::members::executors::change_profile;
     world
         .run(async move { change_profile(&app, home(), id("phone"), change).await })
         .unwrap();

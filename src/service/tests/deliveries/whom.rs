@@ -193,7 +193,7 @@ fn every_template_variable_has_its_value() {
     let mut world = World::new();
     world.join("agent", json!({"display_name": "The Agent"}));
     world.join("tablet", json!({"display_name": "My Tablet"}));
-    let names = crate::domain::template::VARIABLES;
+    let names = crate::domain::member::template::VARIABLES;
     let fields: Value = names
         .iter()
         .map(|name| ((*name).to_owned(), json!(format!("{{{{{name}}}}}"))))

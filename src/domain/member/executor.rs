@@ -1,0 +1,290 @@
+//! An executor's record.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::forms::{given, text};
+use super::subscriptions::{FormList, Forms, HookEvent, own};
+use crate::domain::ids::ExecutorId;
+use crate::domain::key::{KeyHash, checksum};
+use crate::domain::thread::event::ExecutorRegistered;
+use crate::domain::thread::status::Priority;
+use crate::domain::time::Timestamp;
+
+/// How long a record's `last_seen` stands before it is moved, in milliseconds.
+pub const LAST_SEEN_STEP: i64 = 10 * 60 * 1000;
+
+/// What is stored of an executor.
+///
+/// Records of other MESS servers are read too; what this server does not know is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Executor {
+    /// Its id.
+    pub id: ExecutorId,
+    /// The name shown to people.
+    #[serde(default, deserialize_with = "or_default")]
+    pub display_name: String,
+    /// What it says it can do.
+    #[serde(default, deserialize_with = "or_default")]
+    pub capabilities: Vec<Value>,
+    /// How it is notified.
+    #[serde(default, deserialize_with = "or_default")]
+    pub notifications: Vec<Value>,
+    /// What is called on lifecycle events.
+    #[serde(default, deserialize_with = "or_default")]
+    pub hooks: Map<String, Value>,
+    /// What it wants to be told of, and when.
+    #[serde(default, deserialize_with = "or_default")]
+    pub preferences: Map<String, Value>,
+    /// When it registered.
+    #[serde(default, deserialize_with = "or_default")]
+    pub created_at: Timestamp,
+    /// When it last called, to within [`LAST_SEEN_STEP`].
+    #[serde(default, deserialize_with = "or_default")]
+    pub last_seen: Timestamp,
+    /// The mutation that registered it; absent in records of other servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
+    /// What else the record holds.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// Other servers may have written null.
+fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The mutation that registered an executor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Its batch.
+    pub batch_id: Uuid,
+    /// Its moment.
+    pub ts: Timestamp,
+    /// The key that was given out.
+    pub key_hash: KeyHash,
+}
+
+/// Where a summary tells what an executor wants to be told of.
+pub const WANTS: &str = "wants";
+
+/// What an executor wants to be told of, as far as a list tells it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wants {
+    /// The least priority of which its channels are to be told, when it has one.
+    pub channels: Option<Priority>,
+    /// The events that it has hooks on.
+    pub hooks: Vec<String>,
+}
+
+/// The id of a channel or hook; see [`Executor::name_entries`].
+pub fn entry_id(entry: &Value) -> String {
+    let id = entry.get(own::ID).and_then(Value::as_str);
+    id.unwrap_or_default().to_owned()
+}
+
+/// The ids that a list of capabilities claims: each item is one, or an object of ids with what is
+/// to be said of each.
+pub fn claims_of(capabilities: &[Value]) -> impl Iterator<Item = &str> {
+    capabilities.iter().flat_map(|item| {
+        let named = item.as_object().into_iter().flat_map(Map::keys);
+        item.as_str().into_iter().chain(named.map(String::as_str))
+    })
+}
+
+/// Gives an id to each entry of a list that has none, the same each time.
+fn name(list: &str, entries: &mut [Value]) {
+    for (at, entry) in entries.iter_mut().enumerate() {
+        let id = checksum(&format!("{list}[{at}] {entry}"));
+        if let Value::Object(entry) = entry
+            && text(entry, own::ID).is_none()
+        {
+            entry.insert(own::ID.to_owned(), id.into());
+        }
+    }
+}
+
+/// Whether anything is sent to a channel or hook.
+pub fn is_enabled(entry: &Map<String, Value>) -> bool {
+    given(entry, own::DISABLED).is_none()
+}
+
+impl Executor {
+    /// A new executor, of whom nothing but the id is known.
+    pub fn register(id: ExecutorId, registration: Registration) -> Self {
+        let display_name = id.as_str().to_owned();
+        Self {
+            id,
+            display_name,
+            capabilities: Vec::new(),
+            notifications: Vec::new(),
+            hooks: Map::new(),
+            preferences: Map::new(),
+            created_at: registration.ts,
+            last_seen: registration.ts,
+            registration: Some(registration),
+            extra: Map::new(),
+        }
+    }
+
+    /// The payload of its `executor_registered` event.
+    pub fn registered(&self) -> ExecutorRegistered {
+        ExecutorRegistered {
+            display_name: self.display_name.clone(),
+            capabilities: self.capabilities.clone(),
+            extra: Map::new(),
+        }
+    }
+
+    /// What other members of the exchange may see: never a key's hash, a channel or a hook.
+    pub fn public(&self) -> Value {
+        json!({
+            "id": self.id,
+            "display_name": self.display_name,
+            "capabilities": self.capabilities,
+            "last_seen": self.last_seen,
+            "created_at": self.created_at,
+        })
+    }
+
+    /// What the row of a list tells of it: what others may see, and what it wants to be told of.
+    pub fn summary(&self) -> String {
+        let mut row = self.public();
+        if let Value::Object(row) = &mut row {
+            row.insert(WANTS.to_owned(), json!(self.wants()));
+        }
+        row.to_string()
+    }
+
+    /// What it wants to be told of.
+    pub fn wants(&self) -> Wants {
+        let is_on = |list: &[Value]| list.iter().filter_map(Value::as_object).any(is_enabled);
+        Wants {
+            channels: is_on(&self.notifications).then(|| self.min_priority()),
+            hooks: HookEvent::ALL
+                .into_iter()
+                .filter(|event| is_on(self.hooks(*event)))
+                .map(|event| event.as_str().to_owned())
+                .collect(),
+        }
+    }
+
+    /// The least priority of which it wants to be notified.
+    pub fn min_priority(&self) -> Priority {
+        text(&self.preferences, "min_priority")
+            .and_then(|text| Priority::parse(text, "").ok())
+            .unwrap_or(Priority::Normal)
+    }
+
+    /// Its hooks of one event.
+    pub fn hooks(&self, event: HookEvent) -> &[Value] {
+        let list = self.hooks.get(&event.field()).and_then(Value::as_array);
+        list.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Gives an id to each channel and hook that no server gave one: the checksum of its place
+    /// and content.
+    pub fn name_entries(&mut self) {
+        name("notifications", &mut self.notifications);
+        for (event, entries) in &mut self.hooks {
+            if let Value::Array(entries) = entries {
+                name(event, entries);
+            }
+        }
+    }
+
+    /// Its channels and hooks as one list, with the forms that each is of.
+    pub fn entries_mut(&mut self, forms: Forms) -> impl Iterator<Item = (&mut Value, FormList)> {
+        let channels = self.notifications.iter_mut();
+        let hooks = self.hooks.values_mut().filter_map(Value::as_array_mut);
+        channels
+            .map(move |entry| (entry, forms.channels))
+            .chain(hooks.flatten().map(move |entry| (entry, forms.hooks)))
+    }
+
+    /// The key that was given out for this executor, by this server or another.
+    pub fn key_hash(&self) -> Option<KeyHash> {
+        match &self.registration {
+            Some(registration) => Some(registration.key_hash.clone()),
+            None => KeyHash::from_base64(self.extra.get("api_key_hash")?.as_str()?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn executor() -> Executor {
+        let record = json!({"id": "phone", "display_name": "My Phone", "capabilities": ["see", {"lift": {"kg": 10}}],
+            "notifications": [{"type": "ntfy", "topic": "secret-topic"}],
+            "hooks": {"on_request_created": [{"type": "todoist", "token": "x", "disabled": {"reason": "410"}}],
+                "on_request_completed": [{"type": "todoist", "token": "x"}]},
+            "preferences": {"min_priority": "elevated"},
+            "api_key_hash": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            "created_at": "2025-02-01T12:00:00.000Z", "last_seen": "2025-02-01T12:00:00.000Z", "shoe_size": 43});
+        serde_json::from_value(record).unwrap()
+    }
+
+    #[test]
+    fn the_public_view_has_no_secret() {
+        assert_eq!(
+            executor().public(),
+            json!({"id": "phone", "display_name": "My Phone", "capabilities": ["see", {"lift": {"kg": 10}}],
+                "last_seen": "2025-02-01T12:00:00.000Z", "created_at": "2025-02-01T12:00:00.000Z"})
+        );
+    }
+
+    #[test]
+    fn the_summary_tells_what_is_wanted_and_no_secret() {
+        let summary: Value = serde_json::from_str(&executor().summary()).unwrap();
+        assert_eq!(
+            summary[WANTS],
+            json!({"channels": "elevated", "hooks": ["completed"]})
+        );
+        assert!(!summary.to_string().contains("secret"), "{summary}");
+    }
+
+    #[test]
+    fn a_record_of_another_server_is_read_and_kept() {
+        let executor = executor();
+        assert_eq!(executor.key_hash().unwrap().as_str(), "0".repeat(64));
+        let written = serde_json::to_value(&executor).unwrap();
+        assert_eq!(written["shoe_size"], 43);
+        let again: Executor = serde_json::from_value(written).unwrap();
+        assert_eq!(again, executor);
+    }
+
+    #[test]
+    fn an_entry_without_an_id_is_named_by_its_place_and_content() {
+        let (mut one, mut other) = (executor(), executor());
+        one.name_entries();
+        other.name_entries();
+        assert_eq!(one, other);
+        let ids: std::collections::BTreeSet<_> = [
+            &one.notifications[0],
+            &one.hooks(HookEvent::Created)[0],
+            &one.hooks(HookEvent::Completed)[0],
+        ]
+        .map(entry_id)
+        .into();
+        assert_eq!(ids.len(), 3);
+        let given =
+            serde_json::from_value::<Executor>(json!({"id": "a", "notifications": [{"id": "x"}]}));
+        let mut given = given.unwrap();
+        given.name_entries();
+        assert_eq!(entry_id(&given.notifications[0]), "x");
+    }
+
+    #[test]
+    fn null_is_as_good_as_nothing() {
+        let record = json!({"id": "a", "display_name": null, "capabilities": null, "notifications": null,
+            "hooks": null, "preferences": null, "created_at": null, "last_seen": null});
+        let executor: Executor = serde_json::from_value(record).unwrap();
+        assert_eq!(executor.notifications.len(), 0);
+    }
+}

@@ -1,0 +1,11 @@
+//! A member of an exchange: its record, its profile, and how it is told of things.
+
+pub mod address;
+pub mod capability;
+pub mod executor;
+pub mod forms;
+pub mod profile;
+pub mod quiet_hours;
+pub mod sealed;
+pub mod subscriptions;
+pub mod template;

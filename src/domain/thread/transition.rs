@@ -1,0 +1,424 @@
+//! The rules of a thread's life: who may do what to it, and what comes of that.
+//!
+//! | who | may |
+//! | --- | --- |
+//! | anyone | claim a pending thread, or take it straight to a working or terminal status and so become its executor, if they claim the capabilities that it requires; add messages |
+//! | the holder | set every working and terminal status; release it to `pending`; deliver; renew the claim |
+//! | the requestor | cancel before the end; answer what the holder asks |
+//! | another executor | change no status, but take over with `{"status": "claimed", "takeover": true}` |
+//! | the exchange | what [`due`] says |
+//!
+//! A thread that is over takes no other status. What must be confirmed first is not completed
+//! before the requestor has confirmed it to its present holder. A call that repeats what its
+//! actor already reached changes nothing, so that a retry is safe.
+
+use serde_json::{Map, Value};
+
+use super::document::{Deed, Thread, ThreadState};
+use super::due;
+use super::event::{Fact, MessageAdded, StatusChanged, details};
+use super::question::{Answer, Open, Reply};
+use super::status::{Phase, Status};
+use super::steps::{Change, Step};
+use crate::domain::duration::Duration;
+use crate::domain::ids::ExecutorId;
+use crate::domain::text::Invalid;
+use crate::domain::time::Timestamp;
+
+/// What a client asks of a thread: steps in their order, and blocks to write to it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Update {
+    /// The steps; those that stand in `mess` among them.
+    pub steps: Vec<Step>,
+    /// Blocks to write to the thread.
+    pub mess: Option<Vec<Value>>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Actor<'a> {
+    /// Its id.
+    pub id: &'a ExecutorId,
+    /// What it claims to be able to do; matters only where the thread requires something.
+    pub capabilities: &'a [Value],
+}
+
+/// Why the rules refuse an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Another executor holds the thread.
+    HeldByOther {
+        /// Who holds it.
+        holder: ExecutorId,
+        /// Its status.
+        status: Status,
+        /// When the claim lapses, if it does.
+        lease_until: Option<Timestamp>,
+    },
+    /// The actor holds the thread and is past claiming it.
+    AlreadyYours {
+        /// Who holds it: the actor.
+        holder: ExecutorId,
+        /// Its status.
+        status: Status,
+    },
+    /// The thread is over.
+    Ended {
+        /// How it ended.
+        status: Status,
+        /// Who ended up with it.
+        holder: Option<ExecutorId>,
+    },
+    /// The thread is pending already, and not by this actor's release.
+    AlreadyPending,
+    /// Nobody holds the thread, so there is no claim to renew.
+    NotClaimed,
+    /// The thread requires capabilities that the actor does not claim.
+    MissingCapabilities {
+        /// Which.
+        missing: Vec<String>,
+    },
+    /// The requestor must confirm first.
+    Unconfirmed {
+        /// The thread's status.
+        status: Status,
+    },
+    /// Only the requestor answers questions.
+    NotRequestor {
+        /// Who that is.
+        requestor: ExecutorId,
+    },
+    /// There is no question to answer.
+    NoOpenQuestion {
+        /// The thread's status.
+        status: Status,
+    },
+    /// What was given does not fit the thread as it is.
+    Invalid(Invalid),
+}
+
+impl Update {
+    /// Sets a status.
+    pub fn set(status: Status) -> Self {
+        Self::step(Step::Set(Change::to(status)))
+    }
+
+    /// Renews a claim.
+    pub fn renew(lease: Option<Duration>) -> Self {
+        Self::step(Step::Renew(lease))
+    }
+
+    fn step(step: Step) -> Self {
+        Self {
+            steps: vec![step],
+            mess: None,
+        }
+    }
+}
+
+/// Decides on an update at `now`: what is to be recorded, and whose doing each fact is; nothing
+/// when everything asked for is so already. What is due comes first.
+///
+/// # Errors
+///
+/// The rule that is against it.
+pub fn decide(
+    thread: &Thread,
+    actor: Actor<'_>,
+    update: Update,
+    now: Timestamp,
+) -> Result<Vec<Deed>, Refusal> {
+    let mut draft = Draft {
+        thread,
+        state: thread.state.clone(),
+        deeds: Vec::new(),
+        actor,
+        now,
+    };
+    draft.settle();
+    let due = draft.deeds.len();
+    if due == 0 && is_repeated(thread, actor.id, &update) {
+        return Ok(Vec::new());
+    }
+    let mut repeats = !update.steps.is_empty();
+    for step in update.steps {
+        // What is reached already is left out, at the beginning of a call.
+        let is_reached = draft.deeds.is_empty()
+            && matches!(&step, Step::Set(change) if reached_by(thread, actor.id, change));
+        if !is_reached {
+            repeats = false;
+            draft.take(step)?;
+            // What was released too late to be claimed again has expired with that.
+            draft.settle();
+        }
+    }
+    if let Some(mess) = update.mess
+        && !(repeats && has_written_since_reached(thread, actor.id, &mess))
+    {
+        draft.record(Fact::MessageAdded(MessageAdded {
+            mess,
+            extra: Map::new(),
+        }));
+    }
+    if draft.deeds.len() == due {
+        return Ok(Vec::new());
+    }
+    Ok(numbered(draft.deeds))
+}
+
+/// What the exchange itself does to a thread at `now`: what is due, or else an announcement.
+pub fn decide_due(thread: &Thread, now: Timestamp) -> Vec<Deed> {
+    let mut state = thread.state.clone();
+    let mut facts = due::settle(&mut state, now);
+    if facts.is_empty() {
+        facts.extend(due::nudge(&state, now).map(Fact::StatusChanged));
+    }
+    let by_exchange = facts.into_iter().map(|fact| (ExecutorId::exchange(), fact));
+    numbered(by_exchange.collect())
+}
+
+/// Changes of status carry their number where there are several: the log does not keep the order
+/// of what happened at one moment otherwise.
+fn numbered(mut deeds: Vec<Deed>) -> Vec<Deed> {
+    let changes = deeds.iter_mut().filter_map(|(_, fact)| match fact {
+        Fact::StatusChanged(change) => Some(change),
+        _ => None,
+    });
+    let changes: Vec<_> = changes.collect();
+    if changes.len() > 1 {
+        for (number, change) in (1..).zip(changes) {
+            change.step = Some(number);
+        }
+    }
+    deeds
+}
+
+/// Whether the whole of a call was written by `actor` when it brought the thread to its status.
+fn is_repeated(thread: &Thread, actor: &ExecutorId, update: &Update) -> bool {
+    let is_there = |status| has_reached(thread, actor, status).is_some();
+    let target = update.steps.iter().rev().find_map(|step| match step {
+        Step::Set(change) => Some(reached_by(thread, actor, change)),
+        Step::Reply(reply) if is_there(reply.leads_to()) => Some(true),
+        Step::Deliver { completes: true } if is_there(Status::Completed) => Some(true),
+        // What answered a suggestion, or came after the end, was only a message.
+        Step::Reply(Reply {
+            answer: Answer::Accept(_),
+            ..
+        })
+        | Step::Deliver { .. }
+        | Step::Renew(_) => None,
+        Step::Reply(_) => Some(false),
+    });
+    let mess = update.mess.as_ref();
+    target == Some(true) && mess.is_some_and(|m| has_written_since_reached(thread, actor, m))
+}
+
+/// The change by which `actor` itself brought the thread to `status`, where it still is.
+fn has_reached<'a>(
+    thread: &'a Thread,
+    actor: &ExecutorId,
+    status: Status,
+) -> Option<&'a StatusChanged> {
+    let (event, change) = thread.last_status()?;
+    let is_so = status == thread.state.status && change.new_status == status;
+    (is_so && event.actor_id == *actor).then_some(change)
+}
+
+/// Whether `actor` did so, and said then what `asked` says now.
+fn reached_by(thread: &Thread, actor: &ExecutorId, asked: &Change) -> bool {
+    has_reached(thread, actor, asked.status).is_some_and(|change| {
+        let says = asked.message.is_none() || asked.message == change.message;
+        let holds = asked.lease.is_none() || asked.lease == thread.state.lease;
+        let tells = |(name, value)| change.extra.get(name) == Some(value);
+        says && holds && asked.details.iter().all(tells)
+    })
+}
+
+/// Whether `actor` has written just this since it brought the thread to its present status.
+fn has_written_since_reached(thread: &Thread, actor: &ExecutorId, mess: &[Value]) -> bool {
+    let Some((reached, _)) = thread.last_status() else {
+        return false;
+    };
+    thread.messages().any(|(event, written)| {
+        event.ts >= reached.ts && event.actor_id == *actor && written == mess
+    })
+}
+
+/// A thread on which steps are tried, one after the other.
+struct Draft<'a> {
+    thread: &'a Thread,
+    /// The state after what was recorded so far.
+    state: ThreadState,
+    deeds: Vec<Deed>,
+    actor: Actor<'a>,
+    now: Timestamp,
+}
+
+impl Draft<'_> {
+    fn settle(&mut self) {
+        let facts = due::settle(&mut self.state, self.now);
+        let by_exchange = facts.into_iter().map(|fact| (ExecutorId::exchange(), fact));
+        self.deeds.extend(by_exchange);
+    }
+
+    fn record(&mut self, fact: Fact) {
+        self.state.take(&fact, self.actor.id, self.now);
+        self.deeds.push((self.actor.id.clone(), fact));
+    }
+
+    fn take(&mut self, step: Step) -> Result<(), Refusal> {
+        match step {
+            Step::Set(change) => self.set(change),
+            Step::Reply(reply) => self.reply(reply),
+            // What comes after the end is a message.
+            Step::Deliver { .. } if self.state.status.is_terminal() => Ok(()),
+            Step::Deliver { completes: true } => self.set(Change::to(Status::Completed)),
+            Step::Deliver { completes: false } => self.check_confirmed(),
+            Step::Renew(lease) => self.renew(lease),
+        }
+    }
+
+    /// Applies the table above to one change of status.
+    fn set(&mut self, change: Change) -> Result<(), Refusal> {
+        let Change {
+            status,
+            message,
+            takeover,
+            lease,
+            details,
+        } = change;
+        let (state, actor) = (&self.state, self.actor.id);
+        if state.status.is_terminal() {
+            return Err(self.ended());
+        }
+        let holder = state.holder();
+        let mine = holder == Some(actor);
+        let withdrawn = status == Status::Cancelled && state.requestor_id == *actor && !mine;
+        let executor_id = match (status.phase(), holder) {
+            _ if withdrawn => state.executor_id.clone(),
+            (Phase::Open, None) if state.status == Status::Pending => {
+                return Err(Refusal::AlreadyPending);
+            }
+            (Phase::Open, None) => None,
+            (Phase::Open, Some(_)) if mine => None,
+            (Phase::Claimed, Some(_)) if mine && state.status != status => {
+                return Err(Refusal::AlreadyYours {
+                    holder: actor.clone(),
+                    status: state.status,
+                });
+            }
+            (Phase::Claimed, Some(_)) if takeover => Some(actor.clone()),
+            (Phase::Claimed | Phase::Working | Phase::Terminal, None) => Some(actor.clone()),
+            (Phase::Claimed | Phase::Working | Phase::Terminal, Some(_)) if mine => {
+                Some(actor.clone())
+            }
+            (_, Some(other)) => return Err(self.held_by(other)),
+        };
+        if !mine && executor_id.as_ref() == Some(actor) {
+            let missing = state.terms.missing_from(self.actor.capabilities);
+            if !missing.is_empty() {
+                return Err(Refusal::MissingCapabilities { missing });
+            }
+        }
+        if matches!(status, Status::Completed | Status::Partial) {
+            self.check_confirmed()?;
+        }
+        let mut changed = StatusChanged::new(state.status, status, executor_id);
+        changed.takeover = takeover && holder.is_some_and(|holder| holder != actor);
+        changed.message = message;
+        changed.lease = lease;
+        changed.extra = details;
+        self.record(Fact::StatusChanged(changed));
+        Ok(())
+    }
+
+    /// Answers what is open: the holder goes on, or, not confirmed, holds still.
+    fn reply(&mut self, reply: Reply) -> Result<(), Refusal> {
+        let state = &self.state;
+        if state.requestor_id != *self.actor.id {
+            let requestor = state.requestor_id.clone();
+            return Err(Refusal::NotRequestor { requestor });
+        }
+        let Some(open) = Open::of(state.status, &self.details()) else {
+            // A suggestion needs no status to be answered.
+            return match reply.answer {
+                Answer::Accept(_) if self.has_suggestion() => Ok(()),
+                _ => Err(Refusal::NoOpenQuestion {
+                    status: state.status,
+                }),
+            };
+        };
+        let confirmed = reply.check(&open).map_err(Refusal::Invalid)?;
+        let (status, holder) = (reply.leads_to(), state.executor_id.clone());
+        let mut changed = StatusChanged::new(state.status, status, holder);
+        changed.confirmed = confirmed;
+        let reason = reply.reason.map(|reason| ("reason".to_owned(), reason));
+        changed.extra.extend(reason);
+        self.record(Fact::StatusChanged(changed));
+        Ok(())
+    }
+
+    fn renew(&mut self, lease: Option<Duration>) -> Result<(), Refusal> {
+        let state = &self.state;
+        if state.status.is_terminal() {
+            return Err(self.ended());
+        }
+        match state.holder() {
+            None => return Err(Refusal::NotClaimed),
+            Some(holder) if holder != self.actor.id => return Err(self.held_by(holder)),
+            Some(_) => {}
+        }
+        let Some(lease) = lease.or(state.lease) else {
+            let problem = "is required: the claim has none to renew";
+            return Err(Refusal::Invalid(Invalid::new("lease", problem)));
+        };
+        let holder = state.executor_id.clone();
+        let mut changed = StatusChanged::new(state.status, state.status, holder);
+        changed.lease = Some(lease);
+        self.record(Fact::StatusChanged(changed));
+        Ok(())
+    }
+
+    fn check_confirmed(&self) -> Result<(), Refusal> {
+        let state = &self.state;
+        if state.terms.confirm_before && !state.confirmed {
+            return Err(Refusal::Unconfirmed {
+                status: state.status,
+            });
+        }
+        Ok(())
+    }
+
+    /// What was said of the present status.
+    fn details(&self) -> Map<String, Value> {
+        let drafted = self.deeds.iter().filter_map(|(_, fact)| match fact {
+            Fact::StatusChanged(change) => Some(change),
+            _ => None,
+        });
+        let written = self.thread.changes().map(|(_, change)| change);
+        details(written.chain(drafted))
+    }
+
+    /// Whether somebody else has suggested something.
+    fn has_suggestion(&self) -> bool {
+        self.thread.messages().any(|(event, mess)| {
+            let suggests = |block: &Value| block.get("suggestion").is_some();
+            event.actor_id != *self.actor.id && mess.iter().any(suggests)
+        })
+    }
+
+    fn held_by(&self, holder: &ExecutorId) -> Refusal {
+        Refusal::HeldByOther {
+            holder: holder.clone(),
+            status: self.state.status,
+            lease_until: self.state.lease_until,
+        }
+    }
+
+    fn ended(&self) -> Refusal {
+        Refusal::Ended {
+            status: self.state.status,
+            holder: self.state.executor_id.clone(),
+        }
+    }
+}

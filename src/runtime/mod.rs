@@ -1,0 +1,7 @@
+//! What the platform gives: time and randomness, work after the answer, the server's own log,
+//! time zones.
+
+pub mod background;
+pub mod clock;
+pub mod log;
+pub mod zones;

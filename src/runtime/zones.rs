@@ -1,0 +1,89 @@
+//! Time zones, as the runtime's `Intl` knows them: all of the IANA's, at no cost in size.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use js_sys::{Array, Date, Function, JsString, Object, Reflect};
+use worker::wasm_bindgen::{JsCast as _, JsValue};
+
+use crate::domain::member::quiet_hours::Zones;
+use crate::domain::time::Timestamp;
+
+/// Zones that an isolate keeps a formatter of; when there are more it begins anew.
+const KEPT: usize = 100;
+
+/// The zones of the runtime.
+#[derive(Default)]
+pub struct IntlZones {
+    formatters: RefCell<HashMap<String, JsValue>>,
+}
+
+impl Zones for IntlZones {
+    fn offset(&self, zone: &str, at: Timestamp) -> Option<i64> {
+        // An offset is no zone: it would not follow daylight saving.
+        if !zone.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            return None;
+        }
+        let formatter = self.formatter(zone).ok()?;
+        let local = local_time(&formatter, at).ok()??;
+        let whole = at.millis().div_euclid(1_000).checked_mul(1_000)?;
+        local.checked_sub(whole)
+    }
+}
+
+impl IntlZones {
+    fn formatter(&self, zone: &str) -> Result<JsValue, JsValue> {
+        let mut formatters = self.formatters.borrow_mut();
+        if let Some(formatter) = formatters.get(zone) {
+            return Ok(formatter.clone());
+        }
+        let options = Object::new();
+        for (name, value) in [
+            ("timeZone", zone),
+            ("calendar", "gregory"),
+            ("numberingSystem", "latn"),
+            ("hourCycle", "h23"),
+            ("year", "numeric"),
+            ("month", "numeric"),
+            ("day", "numeric"),
+            ("hour", "numeric"),
+            ("minute", "numeric"),
+            ("second", "numeric"),
+        ] {
+            Reflect::set(&options, &name.into(), &value.into())?;
+        }
+        let intl = Reflect::get(&js_sys::global(), &"Intl".into())?;
+        let class: Function = Reflect::get(&intl, &"DateTimeFormat".into())?.dyn_into()?;
+        // Throws when there is no such zone.
+        let formatter = Reflect::construct(&class, &Array::of2(&"en-US".into(), &options))?;
+        if formatters.len() >= KEPT {
+            formatters.clear();
+        }
+        formatters.insert(zone.to_owned(), formatter.clone());
+        Ok(formatter)
+    }
+}
+
+/// What the clock on the wall shows at `at`, to the second, read as if it were UTC.
+fn local_time(formatter: &JsValue, at: Timestamp) -> Result<Option<i64>, JsValue> {
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds fit in 53 bits")]
+    let date = Date::new(&JsValue::from_f64(at.millis() as f64));
+    let format: Function = Reflect::get(formatter, &"formatToParts".into())?.dyn_into()?;
+    let parts: Array = format.call1(formatter, &date)?.dyn_into()?;
+    let mut fields = HashMap::new();
+    for part in parts.iter() {
+        let kind: JsString = Reflect::get(&part, &"type".into())?.dyn_into()?;
+        let value: JsString = Reflect::get(&part, &"value".into())?.dyn_into()?;
+        if let Ok(number) = String::from(value).parse::<u32>() {
+            fields.insert(String::from(kind), number);
+        }
+    }
+    let field = |name: &str| fields.get(name).copied();
+    let read = || {
+        let (year, month, day) = (field("year")?, field("month")?, field("day")?);
+        let (hour, minute, second) = (field("hour")?, field("minute")?, field("second")?);
+        let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
+        Timestamp::parse(&text).map(Timestamp::millis)
+    };
+    Ok(read())
+}

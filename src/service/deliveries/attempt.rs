@@ -1,0 +1,400 @@
+//! Attempting: works through deliveries that are due, and tells which are left.
+
+use futures::future::join_all;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::record::{
+    Attempt, External, Outcome, Owner, find_external, log_attempt, note_failure, note_success,
+    remember_external, set_disabled,
+};
+use crate::app::App;
+use crate::delivery::notice::{News, Notice};
+use crate::delivery::plan::{
+    Chunk, Moment, Owed, Readiness, Subscription, creators, delivery_id, is_bystander, is_meant,
+    needs_external_id, readiness, was_there,
+};
+use crate::delivery::provider::{Created, Job, Provider, Room};
+use crate::delivery::retry::{Verdict, Wait, next_attempt};
+use crate::domain::member::executor::{Executor, entry_id, is_enabled};
+use crate::domain::member::forms::Form;
+use crate::domain::member::sealed::{Seal, SealError};
+use crate::domain::member::subscriptions::HookEvent;
+use crate::domain::thread::document::{Thread, ThreadState};
+use crate::domain::time::Timestamp;
+use crate::runtime::log::warn;
+use crate::storage::cas::load;
+use crate::storage::{StoreError, layout};
+
+/// Milliseconds until what the bucket prevented is tried again.
+const STORE_PAUSE: i64 = 60_000;
+/// Milliseconds until what this invocation may not send any more is due again.
+const BUSY_PAUSE: i64 = 1_000;
+
+/// Attempts the deliveries of a chunk that are due at `now`, all at once, and records what came
+/// of them. Gives those that are left, each with the moment when it is due next.
+///
+/// # Errors
+///
+/// The request cannot be read; nothing was sent.
+pub async fn attempt(app: &App, chunk: &Chunk, now: Timestamp) -> Result<Vec<Owed>, StoreError> {
+    let key = layout::thread(&chunk.exchange_id, &chunk.reference);
+    let Some(thread) = load::<Thread>(app.store.as_ref(), &key).await? else {
+        return Ok(Vec::new());
+    };
+    let thread = thread.document;
+    let public_url = app.config.public_url.as_deref();
+    let (exchange, batch_id) = (&chunk.exchange_id, chunk.batch_id);
+    let news = News::of(exchange, &thread, batch_id, &chunk.names, public_url);
+    let Some(news) = news else {
+        return Ok(Vec::new());
+    };
+    // What has fallen due may not be written yet: nobody is rung for it all the same.
+    let current = thread.state.as_of(now);
+    let current = current.as_ref().unwrap_or(&thread.state);
+    let one = async |owed: &Owed| {
+        if owed.due_at > now {
+            return Some(owed.clone());
+        }
+        let notice = owed.notice(&news)?;
+        let delivery = Delivery {
+            app,
+            batch_id,
+            notice,
+            current,
+            owed,
+            now,
+            begun_at: app.clock.now(),
+        };
+        delivery.attempt().await.unwrap_or_else(|error| {
+            warn("a delivery is put off", &error);
+            Some(delivery.due(now.plus_millis(STORE_PAUSE)))
+        })
+    };
+    let left = join_all(chunk.owed.iter().map(one)).await;
+    Ok(left.into_iter().flatten().collect())
+}
+
+/// A delivery at one attempt.
+struct Delivery<'a> {
+    app: &'a App,
+    batch_id: Uuid,
+    notice: &'a Notice,
+    /// The request as it is now.
+    current: &'a ThreadState,
+    owed: &'a Owed,
+    now: Timestamp,
+    /// The same moment by the clock.
+    begun_at: Timestamp,
+}
+
+/// What is known, before a hook is sent, of what it may use.
+enum Known {
+    /// It is there, or none is needed.
+    Is(Option<Created>),
+    /// The hook itself made it, at an attempt that was not recorded.
+    Made(String),
+    /// It is still to come.
+    Waits,
+    /// It will never be.
+    Never,
+}
+
+impl Delivery<'_> {
+    /// 1. Find the executor and its channel or hook: they may be gone.
+    /// 2. See whether it may go out now.
+    /// 3. Open its credentials, and find the id that it needs.
+    /// 4. Send.
+    /// 5. Record.
+    async fn attempt(&self) -> Result<Option<Owed>, StoreError> {
+        let (app, owed, notice) = (self.app, self.owed, self.notice);
+        // 1.
+        let id = &owed.executor_id;
+        let Some(executor) = app.executor(&notice.exchange, id, None).await? else {
+            return Ok(None);
+        };
+        let found = owed.subscription.find(&executor, notice.hook_event());
+        let Some((config, provider)) = found else {
+            return Ok(None);
+        };
+        if !is_enabled(config) {
+            return Ok(None);
+        }
+        // 2.
+        if let Subscription::Channel(_) = owed.subscription {
+            let moment = Moment {
+                now: self.now,
+                default_zone: &app.config.default_timezone,
+                zones: app.zones.as_ref(),
+            };
+            let (deferred, current) = (owed.deferred, self.current);
+            match readiness(provider, notice, &executor, deferred, current, &moment) {
+                Readiness::Now => {}
+                Readiness::At(at) => {
+                    return Ok(Some(Owed {
+                        deferred: true,
+                        ..self.due(at)
+                    }));
+                }
+                Readiness::Never => {
+                    self.drop_for(provider, "it was not needed any more").await;
+                    return Ok(None);
+                }
+            }
+        }
+        // 3.
+        let config = match open(app, self.owner(), &provider.form, config) {
+            Ok(config) => config,
+            Err(error) => {
+                let verdict = Verdict::failed(error.to_string());
+                return Ok(self.record(provider, verdict, None).await);
+            }
+        };
+        let created = match self.find_created(provider, &executor, &config).await? {
+            Known::Is(created) => created,
+            Known::Made(id) => {
+                let external_id = Some(id);
+                let verdict = Verdict::Delivered { external_id };
+                return Ok(self.record(provider, verdict, None).await);
+            }
+            Known::Waits => return Ok(self.wait(provider).await),
+            Known::Never => {
+                let reason = "no hook on on_request_created gave an id";
+                self.drop_for(provider, reason).await;
+                return Ok(None);
+            }
+        };
+        // 4.
+        let job = Job {
+            config: &config,
+            notice,
+            id: self.id(),
+            now: self.now,
+            is_bystander: is_bystander(notice, id),
+            created: created.as_ref(),
+            tokens: &app.isolate.tokens,
+            room: Room::default(),
+        };
+        let Some((verdict, status)) = app.outbound.converse(provider, &job).await else {
+            return Ok(Some(self.due(self.now.plus_millis(BUSY_PAUSE))));
+        };
+        // 5.
+        Ok(self.record(provider, verdict, status).await)
+    }
+
+    /// What an earlier hook created. Who has no part in the request is meant by its start and
+    /// end only if there is something.
+    async fn find_created(
+        &self,
+        provider: &Provider,
+        executor: &Executor,
+        hook: &Map<String, Value>,
+    ) -> Result<Known, StoreError> {
+        let none = Ok(Known::Is(None));
+        let (Subscription::Hook(own_id), Some(event), Some(thread)) = (
+            &self.owed.subscription,
+            self.notice.hook_event(),
+            &self.notice.thread,
+        ) else {
+            return none;
+        };
+        let find =
+            async |id: &str| find_external(self.app, self.owner(), &thread.reference, id).await;
+        if event == HookEvent::Created {
+            // An attempt that could not be recorded may have made it already.
+            let made = match &self.owed.unkept_id {
+                Some(id) => Some(id.clone()),
+                None if provider.gives_ids => match find(own_id).await? {
+                    Some(External::ExternalId(id)) => Some(id),
+                    Some(External::Never) | None => None,
+                },
+                None => None,
+            };
+            return made.map_or(none, |id| Ok(Known::Made(id)));
+        }
+        if is_meant(self.notice, event, executor) && !needs_external_id(hook) {
+            return none;
+        }
+        let mut waits = false;
+        for creator in creators(executor, hook) {
+            match find(&entry_id(creator)).await? {
+                Some(External::ExternalId(id)) => {
+                    let by = creator.as_object().cloned().unwrap_or_default();
+                    return Ok(Known::Is(Some(Created { id, by })));
+                }
+                Some(External::Never) => {}
+                None => {
+                    let enabled = creator.as_object().is_some_and(is_enabled);
+                    waits |= enabled && was_there(executor, creator, thread);
+                }
+            }
+        }
+        Ok(if waits { Known::Waits } else { Known::Never })
+    }
+
+    /// Puts off what cannot be sent before another hook has its answer.
+    async fn wait(&self, provider: &Provider) -> Option<Owed> {
+        let number = self.owed.attempts.saturating_add(1);
+        let next = next_attempt(
+            number,
+            self.now,
+            Wait::Schedule,
+            self.app.clock.random_share(),
+        );
+        let outcome = match next {
+            Some(_) => Outcome::Retrying,
+            None => Outcome::Dropped,
+        };
+        let reason = "waits for the id that a hook on on_request_created gets";
+        self.log(provider, outcome, None, Some(reason), next).await;
+        next.map(|at| Owed {
+            attempts: number,
+            ..self.due(at)
+        })
+    }
+
+    /// Writes down what came of an attempt; gives the delivery back when it is left for later.
+    async fn record(
+        &self,
+        provider: &Provider,
+        verdict: Verdict,
+        status: Option<u16>,
+    ) -> Option<Owed> {
+        let (app, owner) = (self.app, self.owner());
+        let subscription = self.owed.subscription.id();
+        let number = self.owed.attempts.saturating_add(1);
+        let next = match &verdict {
+            Verdict::Retry { wait, .. } => {
+                // A wait begins when the answer is there.
+                let took = app.clock.now().since(self.begun_at);
+                let now = self.now.plus_millis(took);
+                next_attempt(number, now, *wait, app.clock.random_share())
+            }
+            _ => None,
+        };
+        // What comes of a creating hook, for those that use its id: they wait until they know.
+        if let (Subscription::Hook(hook), Some(HookEvent::Created), None, Some(thread)) = (
+            &self.owed.subscription,
+            self.notice.hook_event().filter(|_| provider.gives_ids),
+            next,
+            &self.notice.thread,
+        ) {
+            let external = match &verdict {
+                Verdict::Delivered {
+                    external_id: Some(id),
+                } => External::ExternalId(id.clone()),
+                _ => External::Never,
+            };
+            let (exchange, executor) = (owner.exchange, owner.executor);
+            let key = layout::external(exchange, &thread.reference, executor, hook);
+            if let Err(error) = remember_external(app, &key, &external).await {
+                warn("an external id could not be kept and is put off", &error);
+                if let External::ExternalId(id) = external {
+                    return Some(Owed {
+                        unkept_id: Some(id),
+                        ..self.due(self.now.plus_millis(STORE_PAUSE))
+                    });
+                }
+            }
+        }
+        let (outcome, reason) = match &verdict {
+            Verdict::Delivered { .. } => (Outcome::Delivered, None),
+            Verdict::Retry { reason, .. } if next.is_some() => (Outcome::Retrying, Some(reason)),
+            Verdict::Retry { reason, .. }
+            | Verdict::Failed { reason }
+            | Verdict::Gone { reason } => (Outcome::Failed, Some(reason)),
+        };
+        let reason = reason.map(String::as_str);
+        self.log(provider, outcome, status, reason, next).await;
+        let given_up = if outcome == Outcome::Delivered {
+            note_success(app, owner, subscription).await;
+            None
+        } else if matches!(verdict, Verdict::Gone { .. }) {
+            Some("the receiver answered 410: it wants nothing more")
+        } else if note_failure(app, owner, subscription, self.now).await {
+            Some("nothing but failures for 5 days")
+        } else {
+            None
+        };
+        if given_up.is_some() {
+            set_disabled(app, owner, subscription, given_up, self.now).await;
+        }
+        next.map(|at| Owed {
+            attempts: number,
+            ..self.due(at)
+        })
+    }
+
+    async fn drop_for(&self, provider: &Provider, reason: &str) {
+        self.log(provider, Outcome::Dropped, None, Some(reason), None)
+            .await;
+    }
+
+    async fn log(
+        &self,
+        provider: &Provider,
+        outcome: Outcome,
+        status: Option<u16>,
+        error: Option<&str>,
+        next_attempt_at: Option<Timestamp>,
+    ) {
+        let attempt = Attempt {
+            at: self.now,
+            delivery_id: self.id(),
+            event: self.notice.event().to_owned(),
+            reference: self.notice.thread.as_ref().map(|t| t.reference.clone()),
+            kind: provider.form.name.to_owned(),
+            subscription: self.owed.subscription.id().to_owned(),
+            attempt: self.owed.attempts.saturating_add(1),
+            outcome,
+            status,
+            error: error.map(str::to_owned),
+            next_attempt_at,
+        };
+        log_attempt(self.app, self.owner(), &attempt).await;
+    }
+
+    fn due(&self, at: Timestamp) -> Owed {
+        Owed {
+            due_at: at,
+            ..self.owed.clone()
+        }
+    }
+
+    fn id(&self) -> Uuid {
+        let owed = self.owed;
+        delivery_id(self.batch_id, &owed.executor_id, &owed.subscription)
+    }
+
+    fn owner(&self) -> Owner<'_> {
+        Owner {
+            exchange: &self.notice.exchange,
+            executor: &self.owed.executor_id,
+        }
+    }
+}
+
+/// The configuration of a channel or hook with its credentials opened.
+///
+/// # Errors
+///
+/// One of them does not open.
+pub fn open(
+    app: &App,
+    owner: Owner<'_>,
+    form: &Form,
+    config: &Map<String, Value>,
+) -> Result<Map<String, Value>, SealError> {
+    let seal = Seal {
+        keys: &app.config.secrets,
+        owner: &seal_owner(owner),
+    };
+    let mut config = config.clone();
+    seal.open(&mut config, form)?;
+    Ok(config)
+}
+
+/// Whose credentials a sealed text holds.
+pub fn seal_owner(owner: Owner<'_>) -> String {
+    format!("{}/{}", owner.exchange, owner.executor)
+}

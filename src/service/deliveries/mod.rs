@@ -1,0 +1,5 @@
+//! Deliveries as obligations: whom a commit concerns, attempts, and the record of them.
+
+pub mod announce;
+pub mod attempt;
+pub mod record;

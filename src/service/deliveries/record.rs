@@ -1,0 +1,278 @@
+//! Records of what came of deliveries: the log of attempts, streaks of failures, the ids that
+//! providers gave.
+
+use futures::stream::{self, StreamExt as _};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::delivery::FORMS;
+use crate::delivery::retry::GIVEN_UP_AFTER;
+use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::member::executor::{Executor, entry_id};
+use crate::domain::member::subscriptions::own;
+use crate::domain::time::Timestamp;
+use crate::runtime::log::warn;
+use crate::storage::cas::{Step, Swapped, Target, load, swap};
+use crate::storage::rows::{list_summaries, whole_body};
+use crate::storage::{Condition, List, Put, StoreError, encode, layout};
+
+/// Milliseconds for which attempts are kept.
+pub const KEPT: i64 = 7 * 24 * 3_600_000;
+/// Attempts that one look at old ones deletes.
+const SWEPT: usize = 200;
+/// Operations at once.
+const PARALLEL: usize = 6;
+/// Milliseconds in which a record may be changed.
+const WRITE_WINDOW: i64 = 30_000;
+
+/// How an attempt ended, as its log tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The receiver has it.
+    Delivered,
+    /// It will be tried again.
+    Retrying,
+    /// It will not.
+    Failed,
+    /// It was not needed any more, or never could be made.
+    Dropped,
+}
+
+/// An attempt, as it is kept and shown to its owner.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When.
+    pub at: Timestamp,
+    /// The delivery, the same on all its attempts.
+    pub delivery_id: Uuid,
+    /// What it tells of.
+    pub event: String,
+    /// The request, unless it is a test.
+    #[serde(rename = "ref")]
+    pub reference: Option<Ref>,
+    /// The type of the channel or hook.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The id of the channel or hook.
+    pub subscription: String,
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The HTTP status that was answered.
+    pub status: Option<u16>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// When it is tried again.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// What is known of the id that a hook was to get for a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum External {
+    /// The provider's id.
+    ExternalId(String),
+    /// There will be none: the hook failed for good, or its provider gave no id.
+    Never,
+}
+
+/// Since when nothing but failures came of a channel or hook.
+#[derive(Serialize, Deserialize)]
+struct Streak {
+    since: Timestamp,
+}
+
+/// Whose record it is.
+#[derive(Clone, Copy)]
+pub struct Owner<'a> {
+    /// The exchange.
+    pub exchange: &'a ExchangeId,
+    /// The executor.
+    pub executor: &'a ExecutorId,
+}
+
+/// Writes an attempt to its owner's log. A failure only leaves a gap in the log.
+pub async fn log_attempt(app: &App, owner: Owner<'_>, attempt: &Attempt) {
+    let key = layout::attempt(
+        owner.exchange,
+        owner.executor,
+        attempt.at,
+        attempt.delivery_id,
+    );
+    let write = async {
+        let body = encode(&key, attempt)?;
+        let summary = String::from_utf8_lossy(&body).into_owned();
+        app.store
+            .put(&key, body, Some(&summary), Condition::Absent)
+            .await
+    };
+    if let Err(error) = write.await {
+        warn("an attempt could not be logged", &error);
+    }
+}
+
+/// An owner's last attempts, newest first.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn last_attempts(
+    app: &App,
+    owner: Owner<'_>,
+    limit: usize,
+) -> Result<Vec<Value>, StoreError> {
+    let prefix = layout::attempts(owner.exchange, owner.executor);
+    let query = List {
+        prefix: &prefix,
+        after: None,
+        limit,
+        summaries: true,
+    };
+    let store = app.store.as_ref();
+    let page = list_summaries(store, &app.isolate.summaries, query, whole_body).await?;
+    let rows = page.rows.into_iter().filter_map(|row| row.summary);
+    Ok(rows
+        .filter_map(|row| serde_json::from_str(&row).ok())
+        .collect())
+}
+
+/// Deletes attempts that are older than [`KEPT`] at `now`; says whether more may be left.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn sweep(app: &App, owner: Owner<'_>, now: Timestamp) -> Result<bool, StoreError> {
+    let oldest = now.plus_millis(KEPT.saturating_neg());
+    let prefix = layout::attempts(owner.exchange, owner.executor);
+    let before = layout::attempts_before(owner.exchange, owner.executor, oldest);
+    let query = List::keys(&prefix, Some(&before), SWEPT);
+    let page = app.store.list(query).await?;
+    let deletes = page.rows.iter().map(|row| app.store.delete(&row.key));
+    let outcomes: Vec<_> = stream::iter(deletes).buffered(PARALLEL).collect().await;
+    outcomes.into_iter().collect::<Result<(), _>>()?;
+    Ok(page.more)
+}
+
+/// Ends a streak of failures, if there is one.
+pub async fn note_success(app: &App, owner: Owner<'_>, subscription: &str) {
+    let key = layout::streak(owner.exchange, owner.executor, subscription);
+    if let Err(error) = app.store.delete(&key).await {
+        warn("a streak of failures could not be ended", &error);
+    }
+}
+
+/// Begins a streak of failures, or finds the one that goes on; says whether it has lasted
+/// [`GIVEN_UP_AFTER`].
+pub async fn note_failure(app: &App, owner: Owner<'_>, subscription: &str, now: Timestamp) -> bool {
+    let key = layout::streak(owner.exchange, owner.executor, subscription);
+    let store = app.store.as_ref();
+    let look = async {
+        let body = encode(&key, &Streak { since: now })?;
+        if store.put(&key, body, None, Condition::Absent).await? == Put::ConditionFailed {
+            let streak = load::<Streak>(store, &key).await?;
+            return Ok::<_, StoreError>(streak.map(|streak| streak.document.since));
+        }
+        Ok(None)
+    };
+    match look.await {
+        Ok(since) => since.is_some_and(|since| now.since(since) >= GIVEN_UP_AFTER),
+        Err(error) => {
+            warn("a streak of failures could not be noted", &error);
+            false
+        }
+    }
+}
+
+/// Disables a channel or hook for `reason`, which the log is told of too, or with none enables it.
+pub async fn set_disabled(
+    app: &App,
+    owner: Owner<'_>,
+    subscription: &str,
+    reason: Option<&str>,
+    now: Timestamp,
+) {
+    let key = layout::executor(owner.exchange, owner.executor);
+    if let Some(reason) = reason {
+        let what = format!("{subscription} of {key} is disabled");
+        warn(&what, &reason);
+        // Enabled again it begins anew.
+        note_success(app, owner, subscription).await;
+    }
+    let store = app.store.as_ref();
+    let current = match load::<Executor>(store, &key).await {
+        Ok(current) => current,
+        Err(error) => return warn("a channel or hook could not be disabled", &error),
+    };
+    let target = Target {
+        store,
+        clock: app.clock.as_ref(),
+        key: &key,
+        deadline: app.clock.now().plus_millis(WRITE_WINDOW),
+    };
+    let swapped: Swapped<(), String> = swap(
+        target,
+        current,
+        |_| None,
+        |executor: Option<Executor>| {
+            let mut executor = executor.ok_or("it is gone")?;
+            executor.name_entries();
+            for (entry, _) in executor.entries_mut(FORMS) {
+                if entry_id(entry) != subscription {
+                    continue;
+                }
+                if let Value::Object(entry) = entry {
+                    entry.shift_remove(own::DISABLED);
+                    if let Some(reason) = reason {
+                        let disabled = json!({"at": now, "reason": reason});
+                        entry.insert(own::DISABLED.to_owned(), disabled);
+                    }
+                }
+            }
+            let body = encode(&key, &executor).map_err(|error| error.to_string())?;
+            Ok(Step::Put(body, Some(executor.summary()), ()))
+        },
+    )
+    .await;
+    if swapped.result.is_err() {
+        warn("a channel or hook could not be disabled", &key);
+    }
+}
+
+/// Remembers the id that a hook got for a request, or, unless there is one, that it gets none.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn remember_external(
+    app: &App,
+    key: &str,
+    external: &External,
+) -> Result<(), StoreError> {
+    let condition = match external {
+        External::ExternalId(_) => Condition::Always,
+        External::Never => Condition::Absent,
+    };
+    let body = encode(key, external)?;
+    app.store.put(key, body, None, condition).await?;
+    Ok(())
+}
+
+/// What is known of the id that hook `hook` was to get for a request.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn find_external(
+    app: &App,
+    owner: Owner<'_>,
+    reference: &Ref,
+    hook: &str,
+) -> Result<Option<External>, StoreError> {
+    let key = layout::external(owner.exchange, reference, owner.executor, hook);
+    let loaded = load::<External>(app.store.as_ref(), &key).await?;
+    Ok(loaded.map(|loaded| loaded.document))
+}

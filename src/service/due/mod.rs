@@ -1,0 +1,4 @@
+//! What lies in `due/`: the obligations of mutations, and timers.
+
+pub mod obligations;
+pub mod timers;

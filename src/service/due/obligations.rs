@@ -1,0 +1,225 @@
+//! Obligations: what a mutation owes, written to `due/` before it begins.
+//!
+//! Whatever dies on the way, the tick finds the obligation when it is due and completes or
+//! discards the mutation. There is no other mechanism for recovery.
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::delivery::plan::Chunk;
+use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::key::KeyHash;
+use crate::domain::thread::event::Event;
+use crate::domain::time::Timestamp;
+use crate::runtime::background::Rest;
+use crate::storage::{Condition, StoreError, encode, layout};
+
+/// Milliseconds until the tick first looks at an obligation: its writer's own time.
+pub const WRITERS_TIME: i64 = 60_000;
+
+/// The age in milliseconds at which an obligation is given its last look.
+///
+/// A put that a store reported as failed, or that a stopped runtime had sent, may still land;
+/// none does after an hour.
+pub const LAST_LOOK: i64 = 3_600_000;
+
+/// What lies under a `due/` key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Obligation {
+    /// The batch of the mutation, or another unique id.
+    pub id: Uuid,
+    /// When it was written.
+    pub opened_at: Timestamp,
+    /// What it is about.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// How often looking at it failed.
+    #[serde(default)]
+    pub failures: u32,
+    /// Which tick works on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+}
+
+/// What an obligation is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Subject {
+    /// A batch of a thread.
+    Thread {
+        /// The thread's exchange.
+        exchange_id: ExchangeId,
+        /// The thread.
+        #[serde(rename = "ref")]
+        reference: Ref,
+        /// Whether the deliveries that it owes are obligations of their own by now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        announced: bool,
+    },
+    /// Executors who are still to be looked at for what a batch owes them.
+    Announcement {
+        /// The batch.
+        batch_id: Uuid,
+        /// The thread's exchange.
+        exchange_id: ExchangeId,
+        /// The thread.
+        #[serde(rename = "ref")]
+        reference: Ref,
+        /// The key of the last one that was looked at.
+        after: String,
+    },
+    /// Deliveries that a batch owes.
+    Deliveries(Chunk),
+    /// Old attempts of an executor that are to be deleted.
+    Sweep {
+        /// The executor's exchange.
+        exchange_id: ExchangeId,
+        /// The executor.
+        executor_id: ExecutorId,
+    },
+    /// A moment at which something may happen to a thread by itself.
+    Timer {
+        /// The thread's exchange.
+        exchange_id: ExchangeId,
+        /// The thread.
+        #[serde(rename = "ref")]
+        reference: Ref,
+    },
+    /// The registration of an executor.
+    Registration {
+        /// The executor's exchange.
+        exchange_id: ExchangeId,
+        /// The executor.
+        executor_id: ExecutorId,
+        /// The key that it is to get.
+        key_hash: KeyHash,
+        /// The event that it owes.
+        event: Box<Event>,
+    },
+    /// A bucket of another server that is being taken over.
+    Derivation {
+        /// The exchange.
+        exchange_id: ExchangeId,
+    },
+}
+
+/// What is to become of an obligation after a look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything is met or undone: delete it.
+    Done,
+    /// Look again at this moment.
+    Again(Timestamp),
+}
+
+/// A tick at work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Until when others leave the obligation alone.
+    pub until: Timestamp,
+    /// Tells this tick's claim from another's.
+    pub nonce: Uuid,
+}
+
+impl Obligation {
+    /// A new obligation under a fresh id.
+    pub fn new(app: &App, subject: Subject) -> Self {
+        Self::of(app.clock.new_id(), app.clock.now(), subject)
+    }
+
+    /// A new obligation.
+    pub fn of(id: Uuid, opened_at: Timestamp, subject: Subject) -> Self {
+        Self {
+            id,
+            opened_at,
+            subject,
+            failures: 0,
+            claim: None,
+        }
+    }
+
+    /// The key under which its writer puts it.
+    pub fn first_key(&self) -> String {
+        self.key_at(self.opened_at.plus_millis(WRITERS_TIME))
+    }
+
+    /// The key under which it is due at `at`.
+    pub fn key_at(&self, at: Timestamp) -> String {
+        match &self.subject {
+            Subject::Deliveries(chunk) => layout::due_delivery(at, &chunk.exchange_id, self.id),
+            _ => layout::due(at, self.id),
+        }
+    }
+
+    /// The last moment at which its writer may start a put.
+    pub fn write_deadline(&self) -> Timestamp {
+        self.opened_at.plus_millis(crate::service::WRITE_WINDOW)
+    }
+
+    /// Its JSON.
+    pub fn to_json(&self) -> Result<Vec<u8>, StoreError> {
+        encode(layout::DUE, self)
+    }
+
+    /// Writes it, before anything it is about is written.
+    ///
+    /// # Errors
+    ///
+    /// The store's; then the mutation must not begin.
+    pub async fn open(&self, app: &App) -> Result<(), StoreError> {
+        let key = self.first_key();
+        app.store
+            .put(&key, self.to_json()?, None, Condition::Absent)
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes it, after all it is about is met or undone. A failure is left to the tick, and
+    /// so is everything once the writer's time is over: the tick may be at work on it. Says whether
+    /// it is closed.
+    pub async fn close(&self, app: &App) -> bool {
+        if app.clock.now().since(self.opened_at) >= WRITERS_TIME {
+            return false;
+        }
+        let deleted = app.store.delete(&self.first_key()).await;
+        if let Err(error) = &deleted {
+            crate::runtime::log::warn("an obligation that is met could not be deleted", error);
+        }
+        deleted.is_ok()
+    }
+
+    /// Deletes it from `key` when it is done, or else puts it, as it has become, under the key of
+    /// its next moment, and then deletes the old one.
+    ///
+    /// # Errors
+    ///
+    /// The store's; then it is looked at again under the old key.
+    pub async fn finish(
+        mut self,
+        app: &App,
+        key: &str,
+        verdict: Verdict,
+    ) -> Result<(), StoreError> {
+        if let Verdict::Again(at) = verdict {
+            self.claim = None;
+            let later = self.key_at(at);
+            let body = self.to_json()?;
+            app.store.put(&later, body, None, Condition::Always).await?;
+            if later == key {
+                return Ok(());
+            }
+        }
+        app.store.delete(key).await
+    }
+
+    /// Closes it, as work for after the answer.
+    pub fn close_after(self, app: &Rc<App>) -> Rest {
+        let app = app.clone();
+        Box::pin(async move {
+            self.close(&app).await;
+        })
+    }
+}

@@ -1,0 +1,7 @@
+//! Requests: posting, changing, listing and reading them, and what follows a commit.
+
+pub mod create;
+pub mod list;
+pub mod read;
+pub mod settle;
+pub mod update;

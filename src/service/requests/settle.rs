@@ -1,0 +1,253 @@
+//! What must follow the commit of a batch: its log object, its index entries, its deliveries.
+//!
+//! The writer does it before and after it answers, the tick does it again for a writer that
+//! died; every step may be repeated by anyone at any time.
+
+use std::rc::Rc;
+
+use futures::future::{join, join_all};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::domain::ids::{ExchangeId, Ref};
+use crate::domain::thread::document::{Thread, ThreadState};
+use crate::domain::thread::due::owed_timer;
+use crate::domain::thread::event::log_line;
+use crate::domain::time::Timestamp;
+use crate::runtime::background::{Rest, nothing};
+use crate::runtime::log::warn;
+use crate::service::ServiceError;
+use crate::service::deliveries::announce::{Announcement, announce, attempt_all};
+use crate::service::due::obligations::Obligation;
+use crate::service::due::timers;
+use crate::storage::{Condition, ObjectStore, StoreError, layout};
+
+/// Settles a batch that was just committed: before the answer what lists and the log show,
+/// after it what is outdated.
+///
+/// The commit stands whatever happens here; what fails is left to the tick, and so is all of
+/// it when the writer's time is over, since then the tick may be at it already.
+pub async fn settle(
+    app: Rc<App>,
+    exchange: ExchangeId,
+    thread: Thread,
+    obligation: Obligation,
+) -> (Result<ThreadState, ServiceError>, Rest) {
+    let settlement = match Settlement::of(&exchange, &thread, obligation.id) {
+        Ok(Some(settlement)) => settlement,
+        Ok(None) => return (Ok(thread.state), nothing()),
+        Err(error) => {
+            warn("a committed batch is left to the tick", &error);
+            return (Ok(thread.state), nothing());
+        }
+    };
+    // As this batch left it, should the thread have moved on since.
+    let state = settlement.state.clone();
+    if app.clock.now() > obligation.write_deadline() {
+        return (Ok(state), nothing());
+    }
+    let published = settlement.publish(app.store.as_ref()).await;
+    let rest = async move {
+        let tidied = settlement.tidy(app.store.as_ref()).await && published;
+        let timed = settlement.set_timer(&app, &exchange).await;
+        let timed = done("a timer is left to the tick", timed);
+        if !(tidied && timed) || app.clock.now() > obligation.write_deadline() {
+            return;
+        }
+        let announcement = Announcement {
+            thread: &thread,
+            exchange: &exchange,
+            batch_id: obligation.id,
+            opened_at: obligation.opened_at,
+        };
+        match announce(&app, &announcement, None, None, 0).await {
+            // What stays open the tick announces again: nothing may have been sent by then.
+            Ok(chunks) if obligation.close(&app).await => {
+                attempt_all(&app, chunks).await;
+            }
+            Ok(_) => {}
+            Err(error) => warn("a batch is left to the tick to announce", &error),
+        }
+    };
+    (Ok(state), Box::pin(rest))
+}
+
+/// The writes that one committed batch of a thread calls for.
+#[derive(Debug)]
+pub struct Settlement {
+    batch_id: Uuid,
+    thread_key: String,
+    /// The thread as the batch left it.
+    state: ThreadState,
+    log_key: String,
+    log: String,
+    entries: [String; 2],
+    summary: String,
+    /// Entries of the version before, in lists where the thread is not any more.
+    left: Vec<String>,
+    /// Entries of the version before, in lists where a newer one stands.
+    outdated: Vec<String>,
+    /// The moment of the timer that is to be set.
+    timer: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u64,
+}
+
+impl Settlement {
+    /// What `batch_id` calls for, if `thread` holds it.
+    ///
+    /// # Errors
+    ///
+    /// The events cannot be written as JSON.
+    pub fn of(
+        exchange: &ExchangeId,
+        thread: &Thread,
+        batch_id: Uuid,
+    ) -> Result<Option<Self>, StoreError> {
+        let Some(batch) = thread.committed(batch_id) else {
+            return Ok(None);
+        };
+        let reference = &thread.state.reference;
+        let thread_key = layout::thread(exchange, reference);
+        let unwritable = |error| StoreError::new("write", &thread_key, &error);
+        let mut log = String::new();
+        for event in batch.events {
+            log.push_str(&log_line(exchange, Some(reference), event).map_err(unwritable)?);
+            log.push('\n');
+        }
+        let (mut left, mut outdated) = (Vec::new(), Vec::new());
+        if let Some(before) = &batch.before {
+            let [all, by_status] = entries(exchange, before);
+            outdated.push(all);
+            if before.status == batch.after.status {
+                outdated.push(by_status);
+            } else {
+                left.push(by_status);
+            }
+        }
+        Ok(Some(Self {
+            log_key: layout::event_batch(exchange, batch.after.updated_at, batch_id),
+            log,
+            entries: entries(exchange, &batch.after),
+            summary: serde_json::to_string(&batch.after).map_err(unwritable)?,
+            left,
+            outdated,
+            timer: owed_timer(batch.before.as_ref(), &batch.after),
+            batch_id,
+            thread_key,
+            state: batch.after,
+        }))
+    }
+
+    /// Before the answer, all at once: the log object, the new index entries, the removal from
+    /// the list of the old status. False when something failed and is left to the tick.
+    pub async fn publish(&self, store: &dyn ObjectStore) -> bool {
+        let log = self.publish_log(store);
+        let entries = join_all(
+            self.entries
+                .iter()
+                .map(|key| put_entry(store, key, &self.summary)),
+        );
+        let left = delete_all(store, &self.left);
+        let (log, (entries, left)) = join(log, join(entries, left)).await;
+        log && left && entries.into_iter().all(|done| done)
+    }
+
+    /// The log object alone.
+    pub async fn publish_log(&self, store: &dyn ObjectStore) -> bool {
+        write_log(store, &self.log_key, &self.log).await
+    }
+
+    /// After the answer: takes back our entries if the thread has moved on while we wrote them,
+    /// and removes those of the version before. False when something is left to the tick.
+    pub async fn tidy(&self, store: &dyn ObjectStore) -> bool {
+        let overtaken = match self.is_overtaken(store).await {
+            Ok(overtaken) => overtaken,
+            Err(error) => {
+                warn("a thread could not be read again", &error);
+                return false;
+            }
+        };
+        let outdated = delete_all(store, &self.outdated);
+        let taken_back = async { !overtaken || delete_all(store, &self.entries).await };
+        let (outdated, taken_back) = join(outdated, taken_back).await;
+        outdated && taken_back
+    }
+
+    /// After the answer: sets the timer that the batch owes, if it owes one.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn set_timer(&self, app: &App, exchange: &ExchangeId) -> Result<(), StoreError> {
+        let Some(moment) = self.timer else {
+            return Ok(());
+        };
+        let (state, owner) = (&self.state, self.batch_id.to_string());
+        let (reference, now) = (&state.reference, state.updated_at);
+        timers::set(app, exchange, reference, moment, &owner, now).await
+    }
+
+    /// What is to be published and tidied, for a batch whose writer did not come to the end.
+    pub async fn repeat(&self, store: &dyn ObjectStore, current: &ThreadState) -> bool {
+        if current.version == self.state.version {
+            return self.publish(store).await && self.tidy(store).await;
+        }
+        let log = self.publish_log(store);
+        let left = delete_all(store, &self.left);
+        let (log, left) = join(log, left).await;
+        log && left && self.tidy(store).await
+    }
+
+    async fn is_overtaken(&self, store: &dyn ObjectStore) -> Result<bool, StoreError> {
+        let key = &self.thread_key;
+        let Some(object) = store.get(key).await? else {
+            return Ok(false);
+        };
+        let now: Version = serde_json::from_slice(&object.body)
+            .map_err(|error| StoreError::new("parse", key, &error))?;
+        Ok(now.version > self.state.version)
+    }
+}
+
+/// The index entries of one version of a thread: of all threads, and of those of its status.
+pub fn entries(exchange: &ExchangeId, state: &ThreadState) -> [String; 2] {
+    let entry = |status| {
+        let reference: &Ref = &state.reference;
+        layout::index_entry(exchange, status, state.updated_at, reference)
+    };
+    [entry(None), entry(Some(state.status))]
+}
+
+/// Puts a log object, unless it is there already.
+pub async fn write_log(store: &dyn ObjectStore, key: &str, lines: &str) -> bool {
+    let body = lines.as_bytes().to_vec();
+    done(
+        "a log object could not be written",
+        store.put(key, body, None, Condition::Absent).await,
+    )
+}
+
+/// Puts an index entry.
+pub async fn put_entry(store: &dyn ObjectStore, key: &str, summary: &str) -> bool {
+    let body = summary.as_bytes().to_vec();
+    let put = store.put(key, body, Some(summary), Condition::Always);
+    done("an index entry could not be written", put.await)
+}
+
+/// Deletes keys, all at once.
+pub async fn delete_all(store: &dyn ObjectStore, keys: &[String]) -> bool {
+    let deletes = keys.iter().map(|key| store.delete(key));
+    join_all(deletes)
+        .await
+        .into_iter()
+        .all(|outcome| done("an object could not be deleted", outcome))
+}
+
+fn done<T>(failure: &str, outcome: Result<T, StoreError>) -> bool {
+    outcome.map_err(|error| warn(failure, &error)).is_ok()
+}
