@@ -1,30 +1,25 @@
 //! What a request needs: the bucket, the clock, the settings, the isolate's memory.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use worker::Env;
 
 use crate::config::{Config, ConfigError, Storage};
-use crate::delivery::provider::Tokens;
 use crate::delivery::send::{FetchTransport, Outbound};
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::key::KeyHash;
 use crate::domain::member::executor::Executor;
 use crate::domain::member::quiet_hours::Zones;
-use crate::domain::time::Timestamp;
+use crate::isolate::Isolate;
 use crate::runtime::background::Background;
 use crate::runtime::clock::{Clock, SystemClock};
-use crate::runtime::log::{describe, warn};
 use crate::runtime::zones::IntlZones;
-use crate::storage::disk;
 use crate::storage::disk::Disk;
 use crate::storage::r2::R2;
-use crate::storage::rows::SummaryCache;
 use crate::storage::s3::S3;
 use crate::storage::wire::Service;
-use crate::storage::{ObjectStore, StoreError, Tag, layout};
+use crate::storage::{ObjectStore, disk};
 
 /// The names of the bindings behind which a bucket can be: R2's, and those of workerd's services
 /// for a directory and for requests to an S3 server.
@@ -34,8 +29,6 @@ const NETWORK: &str = "MESS_S3";
 
 /// Operations that an invocation may ask of R2 on Cloudflare's free plan.
 const OPERATIONS: usize = 1_000;
-/// Executors whose records are kept for the rest of a request or tick.
-const EXECUTORS_KEPT: usize = 50;
 
 /// Everything that a service uses; made anew for each request or tick.
 pub struct App {
@@ -59,41 +52,7 @@ pub struct App {
     pub operations_before: usize,
 }
 
-/// What an isolate remembers; all of it can be lost at any time.
-#[derive(Default)]
-pub struct Isolate {
-    /// The settings.
-    pub config: RefCell<Option<Rc<Config>>>,
-    /// Keys that were found in the bucket.
-    pub keys: RefCell<HashMap<KeyHash, KnownKey>>,
-    /// What is known of a directory.
-    pub disk: Rc<disk::Memory>,
-    /// Summaries that the backend does not list.
-    pub summaries: SummaryCache,
-    /// Exchanges in which every thread is derived.
-    pub derived: RefCell<HashSet<ExchangeId>>,
-    /// Exchanges that this isolate is deriving, and when to take that work for lost.
-    pub deriving: RefCell<HashMap<ExchangeId, Timestamp>>,
-    /// Records of executors, by key and tag.
-    pub records: SummaryCache,
-    /// Access tokens of providers.
-    pub tokens: Tokens,
-    /// Executors and days for which the deletion of old attempts is arranged.
-    pub swept: RefCell<HashSet<String>>,
-}
-
-/// A key that was found in the bucket.
-#[derive(Clone)]
-pub struct KnownKey {
-    /// Whose it is.
-    pub executor: ExecutorId,
-    /// Until when this is believed without asking again.
-    pub until: Timestamp,
-}
-
 thread_local! {
-    /// The memory of this isolate: it runs on one thread.
-    static ISOLATE: Rc<Isolate> = Rc::default();
     /// Time zones, whose formatters are dear to make.
     static ZONES: Rc<IntlZones> = Rc::default();
 }
@@ -146,7 +105,7 @@ impl App {
     ///
     /// A setting is wrong or the bucket is not bound.
     pub fn from_env(env: &Env, background: Background) -> Result<Rc<Self>, SetupError> {
-        let (zones, isolate) = (ZONES.with(Rc::clone), ISOLATE.with(Rc::clone));
+        let (zones, isolate) = (ZONES.with(Rc::clone), Isolate::of_this_thread());
         // The settings are the same for as long as the isolate lives.
         let known = isolate.config.borrow().clone();
         let config = if let Some(config) = known {
@@ -183,52 +142,5 @@ impl App {
             .operations()
             .saturating_sub(self.operations_before);
         OPERATIONS.saturating_sub(used)
-    }
-
-    /// An executor's record, its entries named: read once for this request or tick as long as
-    /// they are few, and not at all when this isolate holds it at `tag`. One that cannot be read
-    /// is none.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub async fn executor(
-        &self,
-        exchange: &ExchangeId,
-        id: &ExecutorId,
-        tag: Option<&Tag>,
-    ) -> Result<Option<Rc<Executor>>, StoreError> {
-        let known = (exchange.clone(), id.clone());
-        if let Some(executor) = self.executors.borrow().get(&known) {
-            return Ok(Some(executor.clone()));
-        }
-        let key = layout::executor(exchange, id);
-        let records = &self.isolate.records;
-        let kept = tag.and_then(|tag| records.find(&key, tag));
-        let text = if let Some(text) = kept {
-            text
-        } else {
-            let Some(object) = self.store.get(&key).await? else {
-                return Ok(None);
-            };
-            let text = String::from_utf8_lossy(&object.body).into_owned();
-            records.keep(&key, object.tag, &text);
-            text
-        };
-        let mut executor: Executor = match serde_json::from_str(&text) {
-            Ok(executor) => executor,
-            // Nobody's news may wait for a record that cannot be read.
-            Err(error) => {
-                warn(&format!("{key} cannot be read"), &describe(&error));
-                return Ok(None);
-            }
-        };
-        executor.name_entries();
-        let executor = Rc::new(executor);
-        let mut read = self.executors.borrow_mut();
-        if read.len() < EXECUTORS_KEPT {
-            read.insert(known, executor.clone());
-        }
-        Ok(Some(executor))
     }
 }

@@ -27,12 +27,16 @@ pub mod app;
 pub mod config;
 pub mod delivery;
 pub mod domain;
+pub mod isolate;
 pub mod runtime;
 pub mod service;
 pub mod storage;
 
 #[cfg(any(test, feature = "tools"))]
 pub mod tools;
+
+#[cfg(test)]
+mod layers;
 
 use std::rc::Rc;
 

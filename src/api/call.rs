@@ -14,8 +14,9 @@ use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::ApiKey;
 use crate::domain::limits::BODY_BYTES;
 use crate::domain::text::{Fields, Invalid};
-use crate::domain::thread::document::Tag;
-use crate::service::members::authenticate::executor_of;
+use crate::domain::thread::state::Tag;
+use crate::service::ServiceError;
+use crate::service::members::authenticate::{Login, authenticate};
 
 /// How much of a body is read at all.
 const DRAINED_BYTES: usize = 4 * BODY_BYTES;
@@ -38,6 +39,19 @@ pub struct Caller {
     pub exchange: ExchangeId,
     /// The executor whose key it is.
     pub executor: ExecutorId,
+    /// Whether everything of the exchange is there: false while a bucket is being imported.
+    pub is_imported: bool,
+}
+
+impl Caller {
+    /// What became of a call that concerns one thread: while a bucket is being imported, a thread
+    /// that is missing may only not be there yet.
+    pub fn found<T>(&self, outcome: Result<T, ServiceError>) -> Result<T, ServiceError> {
+        match outcome {
+            Err(ServiceError::NoThread) if !self.is_imported => Err(ServiceError::Importing),
+            outcome => outcome,
+        }
+    }
 }
 
 impl Call {
@@ -95,10 +109,16 @@ impl Call {
         if *key.exchange() != exchange {
             return Err(ApiError::OtherExchange);
         }
-        match executor_of(&self.app, &key).await? {
-            Some(executor) => Ok(Caller { exchange, executor }),
-            None => Err(ApiError::Unauthenticated),
-        }
+        let login = authenticate(&self.app, &key).await?;
+        let Login {
+            executor,
+            is_imported,
+        } = login.ok_or(ApiError::Unauthenticated)?;
+        Ok(Caller {
+            exchange,
+            executor,
+            is_imported,
+        })
     }
 
     /// The query's parameters among `known`; others are ignored.

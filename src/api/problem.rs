@@ -2,15 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+use super::reply::Reply;
 use crate::domain::text::Invalid;
 use crate::domain::thread::transition::Refusal;
 use crate::service::ServiceError;
 
-use super::reply::Reply;
-
 /// Seconds after which a client should ask again when the bucket does not answer.
 const RETRY_SOON: u32 = 2;
-/// Seconds after which a client should ask again while a bucket is taken over.
+/// Seconds after which a client should ask again while a bucket is imported.
 const RETRY_LATER: u32 = 5;
 
 /// Why a request was not answered with what it asked for.
@@ -214,10 +213,10 @@ fn answer_service(error: ServiceError) -> Answer {
         )
         .with("version", tag.version),
         ServiceError::TooLarge { what, limit, unit } => too_large(what, limit, unit),
-        ServiceError::Deriving => Answer::new(
+        ServiceError::Importing => Answer::new(
             503,
             "taking_over",
-            "The bucket of another server is being taken over; try again soon.",
+            "The bucket of another server is being imported; try again soon.",
         )
         .header("Retry-After", &RETRY_LATER),
         ServiceError::Contended | ServiceError::Store(_) | ServiceError::Dropped(_) => Answer::new(

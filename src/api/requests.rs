@@ -12,10 +12,11 @@ use crate::domain::cursor::Cursor;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::limits::{BODY_BYTES, PAGE_DEFAULT, PAGE_MAX};
 use crate::domain::text::{Fields, Invalid};
-use crate::domain::thread::document::{Tag, Thread};
+use crate::domain::thread::document::Thread;
 use crate::domain::thread::event::Event;
 use crate::domain::thread::posted::NewRequest;
 use crate::domain::thread::row::{Row, VersionedRow};
+use crate::domain::thread::state::Tag;
 use crate::domain::thread::status::{Priority, Status};
 use crate::domain::thread::transition::Update;
 use crate::domain::time::Timestamp;
@@ -26,7 +27,9 @@ use crate::service::requests::update::{Request, update};
 
 /// 201 with the ref of a new request.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
-    let Caller { exchange, executor } = call.caller().await?;
+    let Caller {
+        exchange, executor, ..
+    } = call.caller().await?;
     let fields = call.fields(BODY_BYTES).await?;
     let nudge_after = |priority| call.app.config.nudges.after(&exchange, priority);
     let request = NewRequest::parse(fields, call.app.clock.now(), nudge_after)?;
@@ -43,7 +46,7 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
 pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller().await?;
     let reference = call.reference()?;
-    let loaded = read::get(&call.app, &caller.exchange, &reference).await?;
+    let loaded = caller.found(read::get(&call.app, &caller.exchange, &reference).await)?;
     let mut thread = loaded.document;
     let now = call.app.clock.now();
     let tag = thread.state.tag_as_of(now);
@@ -77,7 +80,7 @@ async fn change(
     needs_body: bool,
     parse: fn(Fields) -> Result<Update, Invalid>,
 ) -> Result<Reply, ApiError> {
-    let Caller { exchange, executor } = call.caller().await?;
+    let caller = call.caller().await?;
     let reference = call.reference()?;
     let accepted = call.header("If-Match").and_then(|text| tags(&text, false));
     let fields = if needs_body {
@@ -86,13 +89,13 @@ async fn change(
         call.optional_fields(BODY_BYTES).await?
     };
     let request = Request {
-        exchange,
+        exchange: caller.exchange.clone(),
         reference,
-        actor: executor,
+        actor: caller.executor.clone(),
         update: parse(fields)?,
         tags: accepted,
     };
-    let state = update(&call.app, request).await?;
+    let state = caller.found(update(&call.app, request).await)?;
     let now = call.app.clock.now();
     let tag = state.tag_as_of(now);
     let state = state.as_of(now).unwrap_or(state);
@@ -126,7 +129,7 @@ pub async fn list(call: Call) -> Result<Reply, ApiError> {
         next_cursor: listed
             .next
             .map(|next| next.encode(&caller.exchange, filter.status)),
-        complete: (!listed.complete).then_some(false),
+        complete: (!caller.is_imported).then_some(false),
     };
     Ok(Reply::json(200, &page))
 }

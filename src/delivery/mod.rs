@@ -11,12 +11,14 @@
 
 pub mod channels;
 pub mod hooks;
+pub mod http;
 pub mod notice;
 pub mod plan;
 pub mod provider;
 pub mod retry;
 pub mod send;
 pub mod sign;
+pub mod tokens;
 
 use crate::domain::member::subscriptions::Forms;
 use provider::Provider;

@@ -6,9 +6,10 @@ use uuid::Uuid;
 
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::member::subscriptions::HookEvent;
-use crate::domain::thread::document::{Committed, Thread, ThreadState};
+use crate::domain::thread::document::{Committed, Thread};
 use crate::domain::thread::event::Fact;
 use crate::domain::thread::row::VersionedRow;
+use crate::domain::thread::state::ThreadState;
 use crate::domain::thread::status::{Phase, Priority, Status};
 
 /// What happened to a request in one batch.

@@ -2,18 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::notice::{Names, News, Notice, What};
 use super::provider::{Provider, uses_external_id};
 use super::{CHANNELS, HOOKS};
-use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::ids::{ExchangeId, ExecutorId, Ref, derived_id};
 use crate::domain::member::executor::{Executor, Wants, entry_id, is_enabled};
 use crate::domain::member::forms::{given, text};
 use crate::domain::member::quiet_hours::{QuietHours, Zones};
 use crate::domain::member::subscriptions::{HookEvent, own};
-use crate::domain::thread::document::ThreadState;
+use crate::domain::thread::state::ThreadState;
 use crate::domain::thread::status::{Priority, Status};
 use crate::domain::time::Timestamp;
 
@@ -388,18 +387,4 @@ pub fn was_there(executor: &Executor, creator: &Value, thread: &ThreadState) -> 
 /// The id of a delivery, the same whoever computes it and whenever: that of a random UUID's form.
 pub fn delivery_id(batch: Uuid, executor: &ExecutorId, subscription: &Subscription) -> Uuid {
     derived_id(&[&batch.to_string(), executor.as_str(), subscription.id()])
-}
-
-/// An id that is derived from `parts`.
-pub fn derived_id(parts: &[&str]) -> Uuid {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
-        hash.update([0]);
-    }
-    let mut bytes = [0; 16];
-    for (byte, hashed) in bytes.iter_mut().zip(hash.finalize()) {
-        *byte = hashed;
-    }
-    uuid::Builder::from_random_bytes(bytes).into_uuid()
 }

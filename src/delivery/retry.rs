@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::provider::{Answer, Response, Turn, Unreachable};
+use super::http::{Answer, Response, Turn, Unreachable};
 use crate::domain::time::Timestamp;
 
 /// Milliseconds after each failed attempt until the next one; 27 hours in all. The schedule of

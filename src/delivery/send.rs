@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use worker::{AbortSignal, Fetch, Headers, Method, RequestInit, RequestRedirect, web_sys};
 
-use super::provider::{Answer, Job, Provider, Request, Response, Step, Turn, Unreachable};
+use super::http::{Answer, Request, Response, Turn, Unreachable};
+use super::provider::{Job, Provider, Step};
 use super::retry::{Verdict, last_response, parse_retry_after};
 use crate::domain::member::address::parse_address;
 use crate::domain::time::Timestamp;

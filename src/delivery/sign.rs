@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use sha2::Sha256;
 use uuid::Uuid;
 
-use super::provider::Request;
+use super::http::Request;
 use crate::domain::member::forms::{Complaint, MASK, text};
 use crate::domain::time::Timestamp;
 

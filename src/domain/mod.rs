@@ -6,6 +6,7 @@
 pub mod cursor;
 pub mod duration;
 pub mod ids;
+pub mod json;
 pub mod key;
 pub mod limits;
 pub mod member;

@@ -5,6 +5,7 @@ pub mod due;
 pub mod import;
 pub mod keys;
 pub mod members;
+pub mod records;
 pub mod requests;
 pub mod tick;
 
@@ -13,7 +14,8 @@ mod tests;
 
 use crate::domain::limits::{THREAD_BYTES, THREAD_VALUES};
 use crate::domain::text::Invalid;
-use crate::domain::thread::document::{Tag, Thread};
+use crate::domain::thread::document::Thread;
+use crate::domain::thread::state::Tag;
 use crate::domain::thread::transition::Refusal;
 use crate::runtime::background::Dropped;
 use crate::storage::cas::Failure;
@@ -31,8 +33,8 @@ pub enum ServiceError {
     NoThread,
     /// There is no such executor.
     NoExecutor,
-    /// The thread may exist in a bucket of another server that is still being taken over.
-    Deriving,
+    /// It may be in the bucket of another server, which is still being imported.
+    Importing,
     /// The rules of the thread are against it.
     Refused(Refusal),
     /// The client's condition names another version.
@@ -84,7 +86,7 @@ impl From<Failure<Self>> for ServiceError {
 }
 
 /// Writes a document as JSON, within a limit.
-fn to_json<D: serde::Serialize>(
+pub fn to_json<D: serde::Serialize>(
     document: &D,
     what: &'static str,
     limit: usize,
@@ -101,7 +103,7 @@ fn to_json<D: serde::Serialize>(
 }
 
 /// Writes a thread document as JSON, within its limits.
-fn thread_to_json(thread: &Thread) -> Result<Vec<u8>, ServiceError> {
+pub fn thread_to_json(thread: &Thread) -> Result<Vec<u8>, ServiceError> {
     if thread.values() > THREAD_VALUES {
         return Err(ServiceError::TooLarge {
             what: "the thread",

@@ -6,6 +6,7 @@
 pub mod cas;
 pub mod disk;
 mod folders;
+pub mod index;
 pub mod layout;
 pub mod r2;
 pub mod rows;

@@ -23,14 +23,14 @@ use crate::delivery::plan::Chunk;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::member::capability::Capability;
 use crate::domain::member::executor::Executor;
-use crate::domain::thread::document::{Thread, fold};
-use crate::domain::thread::due::next_moment;
+use crate::domain::thread::document::Thread;
 use crate::domain::thread::event::Event;
+use crate::domain::thread::state::{fold, next_moment};
 use crate::domain::time::Timestamp;
 use crate::service::deliveries::record::{Attempt, External, KEPT};
 use crate::service::due::obligations::{LAST_LOOK, Obligation, Subject};
 use crate::service::keys::KeyRecord;
-use crate::service::requests::settle::entries;
+use crate::storage::index::entries;
 use crate::storage::{List, ObjectStore, StoreError, layout};
 
 /// Milliseconds by which an obligation may be overdue: the tick comes once a minute.

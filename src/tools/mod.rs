@@ -17,6 +17,7 @@
 pub mod audit;
 mod below;
 mod copy;
+mod error;
 pub mod reindex;
 
 use std::collections::BTreeMap;
@@ -30,8 +31,8 @@ use crate::config::Config;
 use crate::domain::time::Timestamp;
 use crate::runtime::background::Background;
 use crate::storage::conformance::{CLAUSES, Clause};
-use crate::storage::disk;
-use crate::storage::{ObjectStore, StoreError};
+use crate::storage::{ObjectStore, disk};
+use crate::tools::error::ToolError;
 use audit::audit;
 use below::{Below, Unconditional};
 
@@ -42,29 +43,6 @@ thread_local! {
 
 /// The clauses without which a claim would have several winners.
 const CONDITIONS: [&str; 2] = ["absent_puts_once", "matches_swaps"];
-
-/// Why a tool did not do its work; its text is for the one who ran it.
-#[derive(Debug, thiserror::Error)]
-pub enum ToolError {
-    /// The settings, or the bindings.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// The same of the bucket to copy to.
-    #[error("where to copy to, with TO_ before each name: {0}")]
-    Target(SetupError),
-    /// The bucket.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The bucket's store is not fit for the exchange.
-    #[error(
-        "the store ignores conditional writes ({0}), so that one request could be claimed by \
-         several: use one that honours If-Match and If-None-Match"
-    )]
-    Unconditional(String),
-    /// The request is for no tool, or not as it wants it.
-    #[error("there is no such tool")]
-    NoSuchTool,
-}
 
 /// Answers a request to the tools Worker: 200 with JSON, or 400 with a sentence.
 ///

@@ -18,14 +18,17 @@ use std::rc::Rc;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
-use super::ToolError;
+use super::error::ToolError;
 use crate::app::App;
 use crate::domain::ids::ExchangeId;
-use crate::domain::thread::document::{Thread, ThreadState};
+use crate::domain::thread::document::Thread;
+use crate::domain::thread::state::ThreadState;
 use crate::service::due::timers;
-use crate::service::import;
-use crate::service::requests::settle::{Settlement, entries, put_entry};
+use crate::service::import::advance::advance;
+use crate::service::import::progress::obligation;
+use crate::service::requests::settle::Settlement;
 use crate::storage::cas::load;
+use crate::storage::index::{entries, put_entry};
 use crate::storage::{List, Row, StoreError, encode, layout};
 
 /// Objects in a stretch.
@@ -44,12 +47,12 @@ pub async fn step(app: &Rc<App>, query: &BTreeMap<String, String>) -> Result<Val
             let exchange = ExchangeId::parse(given("exchange").unwrap_or_default(), "exchange")
                 .map_err(|_| ToolError::NoSuchTool)?;
             // So that the tick goes on with it if this is cut short.
-            let obligation = import::obligation(&exchange);
+            let obligation = obligation(&exchange);
             if given("begin").is_some() {
                 obligation.open(app).await?;
                 app.store.delete(&layout::derived(&exchange)).await?;
             }
-            let done = import::advance(app, &exchange).await?;
+            let done = advance(app, &exchange).await?;
             if done {
                 app.store.delete(&obligation.first_key()).await?;
             }

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::delivery::provider::{Job, Provider, Request, Step, Turn, escape_tags, shorten};
+use crate::delivery::http::{Request, Turn};
+use crate::delivery::provider::{Job, Provider, Step, escape_tags, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
 use crate::domain::member::forms::{Field, Form, Kind};
 
@@ -26,7 +27,7 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
     if turns.is_empty() {
         return Step::Send(message(job));
     }
-    let body = last_response(turns).map_or(Value::Null, crate::delivery::provider::Response::json);
+    let body = last_response(turns).map_or(Value::Null, crate::delivery::http::Response::json);
     let word = body.pointer("/error/status").unwrap_or(&Value::Null);
     Step::End(judge_last(turns).because(error_word(word)))
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::delivery::provider::{Job, Provider, Request, Step, Turn, shorten};
+use crate::delivery::http::{Request, Turn};
+use crate::delivery::provider::{Job, Provider, Step, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
 use crate::domain::limits::{CREDENTIAL_CHARS, TOPIC_CHARS};
 use crate::domain::member::forms::{Field, Form, Kind, text};

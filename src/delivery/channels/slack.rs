@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::delivery::provider::{Job, Provider, Request, Step, Turn, escape_tags, shorten};
+use crate::delivery::http::{Request, Turn};
+use crate::delivery::provider::{Job, Provider, Step, escape_tags, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
 use crate::domain::member::forms::{Field, Form, Kind};
 

@@ -5,7 +5,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, encode, shorten};
+use crate::delivery::http::{Request, Response, Turn};
+use crate::delivery::provider::{Job, Provider, Step, encode, shorten};
 use crate::delivery::retry::{Verdict, Wait, error_word, judge_last};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::member::forms::{Field, Form, Kind, text};

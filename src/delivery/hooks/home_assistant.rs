@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::delivery::provider::{Job, Provider, Request, Step, Turn, encode};
+use crate::delivery::http::{Request, Turn};
+use crate::delivery::provider::{Job, Provider, Step, encode};
 use crate::delivery::retry::judge_last;
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::member::forms::{Complaint, Field, Form, Kind, given, text};

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::delivery::provider::{Job, Provider, Request, Step, Turn, encode};
+use crate::delivery::http::{Request, Turn};
+use crate::delivery::provider::{Job, Provider, Step, encode};
 use crate::delivery::retry::judge_last;
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::member::forms::{Field, Form, Kind};

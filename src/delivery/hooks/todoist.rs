@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::delivery::provider::{Job, Provider, Request, Response, Step, Turn, encode, shorten};
+use crate::delivery::http::{Request, Response, Turn};
+use crate::delivery::provider::{Job, Provider, Step, encode, shorten};
 use crate::delivery::retry::{Verdict, Wait, error_word, judge_last, last_response};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::member::forms::{Complaint, Field, Form, Kind, given};

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::delivery::provider::{Job, Provider, Request, Step, Turn};
+use crate::delivery::http::{Request, Turn};
+use crate::delivery::provider::{Job, Provider, Step};
 use crate::delivery::retry::{Verdict, judge_last, last_response};
 use crate::delivery::sign::{check_secret, sign};
 use crate::domain::limits::CREDENTIAL_CHARS;

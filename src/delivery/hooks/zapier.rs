@@ -3,7 +3,8 @@
 
 use serde_json::json;
 
-use crate::delivery::provider::{Job, Provider, Request, Step, Turn};
+use crate::delivery::http::{Request, Turn};
+use crate::delivery::provider::{Job, Provider, Step};
 use crate::delivery::retry::judge_last;
 use crate::domain::member::forms::{Field, Form, Kind};
 

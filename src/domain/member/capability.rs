@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::executor::claims_of;
 use crate::domain::ids::ExecutorId;
 use crate::domain::limits::{DESCRIPTION_CHARS, ID_CHARS, NAME_CHARS, TAGS};
 use crate::domain::text::{Fields, Invalid, check_line, check_text};
+use crate::domain::thread::terms::claims_of;
 
 /// An entry of the catalogue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

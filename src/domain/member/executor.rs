@@ -87,15 +87,6 @@ pub fn entry_id(entry: &Value) -> String {
     id.unwrap_or_default().to_owned()
 }
 
-/// The ids that a list of capabilities claims: each item is one, or an object of ids with what is
-/// to be said of each.
-pub fn claims_of(capabilities: &[Value]) -> impl Iterator<Item = &str> {
-    capabilities.iter().flat_map(|item| {
-        let named = item.as_object().into_iter().flat_map(Map::keys);
-        item.as_str().into_iter().chain(named.map(String::as_str))
-    })
-}
-
 /// Gives an id to each entry of a list that has none, the same each time.
 fn name(list: &str, entries: &mut [Value]) {
     for (at, entry) in entries.iter_mut().enumerate() {

@@ -9,9 +9,9 @@ use super::sealed::{Seal, each};
 use super::subscriptions::{
     Forms, Rules, adopt, check_channels, check_hooks, check_preferences, form_of, mask,
 };
+use crate::domain::json::count_all;
 use crate::domain::limits::{CAPABILITIES, CAPABILITIES_BYTES, NAME_CHARS, PROFILE_VALUES};
 use crate::domain::text::{Fields, Invalid, check_line};
-use crate::domain::thread::document::count_all;
 use crate::domain::time::Timestamp;
 
 /// What an executor says of itself, at registration or later; every part may be left out.

@@ -11,8 +11,8 @@
 
 use serde_json::{Map, Value};
 
-use super::document::ThreadState;
 use super::event::{Fact, StatusChanged};
+use super::state::{Tag, ThreadState, expires_at, is_reliable, lapses_at, next_moment, nudges_at};
 use super::status::Status;
 use crate::domain::ids::ExecutorId;
 use crate::domain::time::Timestamp;
@@ -24,15 +24,6 @@ mod reason {
     pub const STILL_OPEN: &str = "still_open";
 }
 
-/// Milliseconds before a timer at which a batch does not rely on it any more: the tick may have
-/// seen to it, and found the thread as it was, before the batch lands.
-const TIMER_MARGIN: i64 = 60_000;
-
-/// Whether a batch of the moment `ts` may rely on a timer that is set for `at`.
-pub fn is_reliable(at: Timestamp, ts: Timestamp) -> bool {
-    at > ts.plus_millis(TIMER_MARGIN)
-}
-
 /// The moment for which a batch must set a timer, `before` being the state that it found and
 /// `after` the one that it left; none when it may rely on one that is set.
 pub fn owed_timer(before: Option<&ThreadState>, after: &ThreadState) -> Option<Timestamp> {
@@ -40,6 +31,26 @@ pub fn owed_timer(before: Option<&ThreadState>, after: &ThreadState) -> Option<T
     let known = before.and_then(|before| before.timer_at);
     let is_covered = |at: &Timestamp| known == Some(*at) && is_reliable(*at, after.updated_at);
     after.timer_at.filter(|at| !is_covered(at))
+}
+
+impl ThreadState {
+    /// The tag of what is shown at `now`.
+    pub fn tag_as_of(&self, now: Timestamp) -> Tag {
+        Tag {
+            version: self.version,
+            is_due: is_due(self, now),
+        }
+    }
+
+    /// The state as it is at `now`, if something has fallen due that is not written yet.
+    pub fn as_of(&self, now: Timestamp) -> Option<Self> {
+        if !is_due(self, now) {
+            return None;
+        }
+        let mut state = self.clone();
+        settle(&mut state, now);
+        Some(state)
+    }
 }
 
 /// Whether the thread is not any more, at `now`, what it says it is.
@@ -90,34 +101,6 @@ pub fn nudge(state: &ThreadState, now: Timestamp) -> Option<StatusChanged> {
     change.nudge = Some(count);
     change.extra = because(reason::STILL_OPEN);
     Some(change)
-}
-
-/// The next moment at which anything happens by itself.
-pub fn next_moment(state: &ThreadState) -> Option<Timestamp> {
-    let nudges = usize::try_from(state.nudges).unwrap_or(usize::MAX);
-    let nudges_at = nudges_at(state, nudges);
-    [lapses_at(state), expires_at(state), nudges_at]
-        .into_iter()
-        .flatten()
-        .min()
-}
-
-fn lapses_at(state: &ThreadState) -> Option<Timestamp> {
-    let is_held = state.status != Status::Pending && !state.status.is_terminal();
-    state.lease_until.filter(|_| is_held)
-}
-
-fn expires_at(state: &ThreadState) -> Option<Timestamp> {
-    let is_open = state.status == Status::Pending;
-    state.terms.needed_by.filter(|_| is_open)
-}
-
-/// When it is announced again after that has happened `count` times.
-fn nudges_at(state: &ThreadState, count: usize) -> Option<Timestamp> {
-    let is_open = state.status == Status::Pending;
-    let wait = state.terms.nudge_after.get(count).filter(|_| is_open)?;
-    let since = state.open_since.unwrap_or(state.created_at);
-    Some(since.plus_millis(wait.millis()))
 }
 
 fn because(reason: &str) -> Map<String, Value> {

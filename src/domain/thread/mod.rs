@@ -10,6 +10,7 @@ pub mod event;
 pub mod posted;
 pub mod question;
 pub mod row;
+pub mod state;
 pub mod status;
 pub mod steps;
 pub mod terms;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::document::ThreadState;
+use super::state::ThreadState;
 use super::status::{Priority, Status};
 use crate::domain::ids::{ExecutorId, Ref};
 use crate::domain::time::Timestamp;

@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use crate::domain::duration::Duration;
 use crate::domain::ids::ExecutorId;
 use crate::domain::limits::{ESCALATED, NAME_CHARS, REQUIRED};
-use crate::domain::member::executor::claims_of;
 use crate::domain::text::{Fields, Invalid, check_line};
 use crate::domain::time::Timestamp;
 
@@ -88,6 +87,15 @@ impl Terms {
             .cloned()
             .collect()
     }
+}
+
+/// The ids that a list of capabilities claims: each item is one, or an object of ids with what is
+/// to be said of each.
+pub fn claims_of(capabilities: &[Value]) -> impl Iterator<Item = &str> {
+    capabilities.iter().flat_map(|item| {
+        let named = item.as_object().into_iter().flat_map(Map::keys);
+        item.as_str().into_iter().chain(named.map(String::as_str))
+    })
 }
 
 fn parse_needed_by(text: &str, now: Timestamp) -> Result<Timestamp, Invalid> {

@@ -14,10 +14,11 @@
 
 use serde_json::{Map, Value};
 
-use super::document::{Deed, Thread, ThreadState};
+use super::document::{Deed, Thread};
 use super::due;
 use super::event::{Fact, MessageAdded, StatusChanged, details};
 use super::question::{Answer, Open, Reply};
+use super::state::ThreadState;
 use super::status::{Phase, Status};
 use super::steps::{Change, Step};
 use crate::domain::duration::Duration;

@@ -6,28 +6,26 @@
 //! and the tick the rest, and again what failed. Every key is derived from the batch, so doing
 //! any of it twice writes nothing twice.
 
-use std::collections::BTreeSet;
 use std::pin::pin;
 
-use futures::future::join_all;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::attempt::attempt;
-use super::record::KEPT;
+use super::chunk::Kept;
 use crate::app::App;
 use crate::delivery::notice::{Names, News, Notice};
-use crate::delivery::plan::{CHUNK, Chunk, Moment, Owed, derived_id, is_concerned, plan};
-use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::member::executor::{Executor, Wants};
+use crate::delivery::plan::{CHUNK, Chunk, Moment, Owed, is_concerned, plan};
+use crate::domain::ids::{ExchangeId, ExecutorId, derived_id};
+use crate::domain::member::executor::Wants;
 use crate::domain::thread::document::Thread;
 use crate::domain::time::Timestamp;
-use crate::runtime::log::{describe, warn};
-use crate::service::due::obligations::{Claim, Obligation, Subject, Verdict, WRITERS_TIME};
+use crate::service::due::obligations::{Claim, Obligation, Subject, WRITERS_TIME};
+use crate::service::records;
+use crate::service::records::{Owner, summarize};
 use crate::storage::rows::list_summaries;
-use crate::storage::{Condition, List, Put, StoreError, layout};
+use crate::storage::{List, StoreError, layout};
 
 /// Executors that are looked at together: as many as R2 lists with their summaries.
 const PAGE: usize = 100;
@@ -36,13 +34,8 @@ const MOST_OWED: usize = 300;
 /// Operations that must be left to look at a page, and to attempt some of what comes of it: the
 /// page takes up to 160.
 pub const PAGE_OPERATIONS: usize = 350;
-/// Operations that must be left to attempt a chunk.
-pub const CHUNK_OPERATIONS: usize = 100;
 /// Operations at once.
 const PARALLEL: usize = 6;
-/// Arranged deletions that an isolate remembers; when there are more it begins anew.
-const SWEEPS_KNOWN: usize = 10_000;
-const DAY: i64 = 24 * 3_600_000;
 
 /// A batch whose executors are being looked at.
 pub struct Announcement<'a> {
@@ -55,9 +48,6 @@ pub struct Announcement<'a> {
     /// When its obligation was written.
     pub opened_at: Timestamp,
 }
-
-/// An obligation and the key under which it lies.
-pub type Kept = (String, Obligation);
 
 /// What came of looking at a page of executors.
 #[derive(Default)]
@@ -99,7 +89,7 @@ pub async fn announce(
                     after,
                 };
                 let obligation = Obligation::of(id, announcement.opened_at, subject);
-                put_new(app, &obligation.first_key(), &obligation).await?;
+                obligation.put_new(app, &obligation.first_key()).await?;
                 return Ok(chunks);
             }
         }
@@ -150,7 +140,11 @@ async fn look_at_page(
         zones: app.zones.as_ref(),
     };
     let planned = stream::iter(concerned).map(async |(id, row)| {
-        let executor = app.executor(exchange, &id, row.tag.as_ref()).await?;
+        let owner = Owner {
+            exchange,
+            executor: &id,
+        };
+        let executor = records::read(app, owner, row.tag.as_ref()).await?;
         let owed = executor.map(|executor| plan(&news, &executor, &moment));
         Ok::<_, StoreError>((row.key, owed.unwrap_or_default()))
     });
@@ -177,7 +171,7 @@ async fn look_at_page(
         let key = obligation.key_at(due_at.max(first_due));
         let at_once = due_at <= opened_at;
         obligation.claim = claim.filter(|_| at_once).cloned();
-        let is_new = put_new(app, &key, &obligation).await?;
+        let is_new = obligation.put_new(app, &key).await?;
         Ok((is_new && at_once).then_some((key, obligation)))
     };
     let puts = stream::iter(chunks(owed)).map(put_chunk);
@@ -186,108 +180,6 @@ async fn look_at_page(
         chunks: put.into_iter().flatten().collect(),
         next: next.filter(|_| more),
     })
-}
-
-/// Attempts chunks one after the other, as far as this invocation may.
-pub async fn attempt_all(app: &App, chunks: Vec<Kept>) {
-    for kept in chunks {
-        attempt_kept(app, kept, app.clock.now()).await;
-    }
-}
-
-/// Attempts a chunk that this invocation has put, if it still may.
-pub async fn attempt_kept(app: &App, (key, mut obligation): Kept, now: Timestamp) {
-    // Past the claim, or the writer's time, another may be at it.
-    let is_ours = match &obligation.claim {
-        Some(claim) => now < claim.until,
-        None => now.since(obligation.opened_at) < crate::service::WRITE_WINDOW,
-    };
-    let may_begin = app.outbound.may_begin(CHUNK) && app.operations_left() >= CHUNK_OPERATIONS;
-    if !is_ours || !may_begin {
-        return;
-    }
-    let work = async {
-        let verdict = attempt_chunk(app, &mut obligation, now).await?;
-        obligation.finish(app, &key, verdict).await
-    };
-    if let Err(error) = work.await {
-        warn("deliveries are left to the tick", &error);
-    }
-}
-
-/// Attempts what is due of a chunk, and leaves in it what is still owed.
-///
-/// # Errors
-///
-/// The store's; nothing was sent.
-pub async fn attempt_chunk(
-    app: &App,
-    obligation: &mut Obligation,
-    now: Timestamp,
-) -> Result<Verdict, StoreError> {
-    let Subject::Deliveries(chunk) = &mut obligation.subject else {
-        return Ok(Verdict::Done);
-    };
-    let executors: BTreeSet<_> = chunk.owed.iter().map(|owed| &owed.executor_id).collect();
-    let sweeps = executors
-        .into_iter()
-        .map(|executor| arrange_sweep(app, &chunk.exchange_id, executor, now));
-    // The next attempt of the day arranges what this one cannot.
-    for outcome in join_all(sweeps).await {
-        outcome.unwrap_or_else(|error| warn("old attempts may stay", &error));
-    }
-    chunk.owed = attempt(app, chunk, now).await?;
-    obligation.failures = 0;
-    let next = chunk.owed.iter().map(|owed| owed.due_at).min();
-    Ok(next.map_or(Verdict::Done, Verdict::Again))
-}
-
-/// Sees to it that an executor's attempts of this day are deleted when they are old: an
-/// obligation for each executor and day, spread over a day so that they do not all come at
-/// midnight.
-///
-/// # Errors
-///
-/// The store's.
-pub async fn arrange_sweep(
-    app: &App,
-    exchange: &ExchangeId,
-    executor: &ExecutorId,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let day = now.millis().div_euclid(DAY);
-    let parts = ["sweep", exchange.as_str(), executor.as_str()];
-    let id = derived_id(&[&parts.join(" "), &day.to_string()]);
-    let known = id.to_string();
-    if app.isolate.swept.borrow().contains(&known) {
-        return Ok(());
-    }
-    let spread = i64::from(id.as_fields().0).rem_euclid(DAY);
-    let subject = Subject::Sweep {
-        exchange_id: exchange.clone(),
-        executor_id: executor.clone(),
-    };
-    let obligation = Obligation::of(id, now, subject);
-    let day_is_over = Timestamp::from_millis(day.saturating_add(1).saturating_mul(DAY));
-    let due_at = day_is_over.plus_millis(KEPT.saturating_add(spread));
-    put_new(app, &layout::due(due_at, id), &obligation).await?;
-    let mut swept = app.isolate.swept.borrow_mut();
-    if swept.len() >= SWEEPS_KNOWN {
-        swept.clear();
-    }
-    swept.insert(known);
-    Ok(())
-}
-
-/// Puts an obligation unless it is there; says whether it was not.
-///
-/// # Errors
-///
-/// The store's.
-pub async fn put_new(app: &App, key: &str, obligation: &Obligation) -> Result<bool, StoreError> {
-    let body = obligation.to_json()?;
-    let put = app.store.put(key, body, None, Condition::Absent).await?;
-    Ok(put != Put::ConditionFailed)
 }
 
 /// What is due at one moment, in chunks: the first delivery of each executor before the second of
@@ -329,7 +221,11 @@ async fn names_of(app: &App, notice: &Notice) -> Result<Names, StoreError> {
         if id.is_exchange() {
             return Ok("the exchange".to_owned());
         }
-        let executor = app.executor(&notice.exchange, id, None).await?;
+        let owner = Owner {
+            exchange: &notice.exchange,
+            executor: id,
+        };
+        let executor = records::read(app, owner, None).await?;
         let name = executor.map(|executor| executor.display_name.clone());
         Ok(name
             .filter(|name| !name.is_empty())
@@ -354,12 +250,4 @@ fn concerns(id: &ExecutorId, summary: Option<&str>, news: &News) -> bool {
     }
     let told = summary.and_then(|summary| serde_json::from_str::<Told>(summary).ok());
     told.is_none_or(|told| is_concerned(id, &told.wants, &told.capabilities, news))
-}
-
-/// The summary of a record.
-pub fn summarize(body: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Executor>(body)
-        .map_err(|error| warn("an executor's record cannot be read", &describe(&error)))
-        .ok()
-        .map(|executor| executor.summary())
 }

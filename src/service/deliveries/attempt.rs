@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::record::{
-    Attempt, External, Outcome, Owner, find_external, log_attempt, note_failure, note_success,
+    Attempt, External, Outcome, find_external, log_attempt, note_failure, note_success,
     remember_external, set_disabled,
 };
 use crate::app::App;
@@ -17,12 +17,13 @@ use crate::delivery::plan::{
 use crate::delivery::provider::{Created, Job, Provider, Room};
 use crate::delivery::retry::{Verdict, Wait, next_attempt};
 use crate::domain::member::executor::{Executor, entry_id, is_enabled};
-use crate::domain::member::forms::Form;
-use crate::domain::member::sealed::{Seal, SealError};
 use crate::domain::member::subscriptions::HookEvent;
-use crate::domain::thread::document::{Thread, ThreadState};
+use crate::domain::thread::document::Thread;
+use crate::domain::thread::state::ThreadState;
 use crate::domain::time::Timestamp;
 use crate::runtime::log::warn;
+use crate::service::records;
+use crate::service::records::Owner;
 use crate::storage::cas::load;
 use crate::storage::{StoreError, layout};
 
@@ -110,7 +111,7 @@ impl Delivery<'_> {
         let (app, owed, notice) = (self.app, self.owed, self.notice);
         // 1.
         let id = &owed.executor_id;
-        let Some(executor) = app.executor(&notice.exchange, id, None).await? else {
+        let Some(executor) = records::read(app, self.owner(), None).await? else {
             return Ok(None);
         };
         let found = owed.subscription.find(&executor, notice.hook_event());
@@ -143,7 +144,7 @@ impl Delivery<'_> {
             }
         }
         // 3.
-        let config = match open(app, self.owner(), &provider.form, config) {
+        let config = match records::open(app, self.owner(), &provider.form, config) {
             Ok(config) => config,
             Err(error) => {
                 let verdict = Verdict::failed(error.to_string());
@@ -372,29 +373,4 @@ impl Delivery<'_> {
             executor: &self.owed.executor_id,
         }
     }
-}
-
-/// The configuration of a channel or hook with its credentials opened.
-///
-/// # Errors
-///
-/// One of them does not open.
-pub fn open(
-    app: &App,
-    owner: Owner<'_>,
-    form: &Form,
-    config: &Map<String, Value>,
-) -> Result<Map<String, Value>, SealError> {
-    let seal = Seal {
-        keys: &app.config.secrets,
-        owner: &seal_owner(owner),
-    };
-    let mut config = config.clone();
-    seal.open(&mut config, form)?;
-    Ok(config)
-}
-
-/// Whose credentials a sealed text holds.
-pub fn seal_owner(owner: Owner<'_>) -> String {
-    format!("{}/{}", owner.exchange, owner.executor)
 }

@@ -2,4 +2,5 @@
 
 pub mod announce;
 pub mod attempt;
+pub mod chunk;
 pub mod record;

@@ -9,17 +9,22 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::delivery::FORMS;
 use crate::delivery::retry::GIVEN_UP_AFTER;
-use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::ids::{ExchangeId, ExecutorId, Ref, derived_id};
 use crate::domain::member::executor::{Executor, entry_id};
 use crate::domain::member::subscriptions::own;
 use crate::domain::time::Timestamp;
 use crate::runtime::log::warn;
+use crate::service::due::obligations::{Obligation, Subject};
+use crate::service::records::Owner;
 use crate::storage::cas::{Step, Swapped, Target, load, swap};
 use crate::storage::rows::{list_summaries, whole_body};
 use crate::storage::{Condition, List, Put, StoreError, encode, layout};
 
 /// Milliseconds for which attempts are kept.
 pub const KEPT: i64 = 7 * 24 * 3_600_000;
+/// Arranged deletions that an isolate remembers; when there are more it begins anew.
+const SWEEPS_KNOWN: usize = 10_000;
+const DAY: i64 = 24 * 3_600_000;
 /// Attempts that one look at old ones deletes.
 const SWEPT: usize = 200;
 /// Operations at once.
@@ -86,15 +91,6 @@ struct Streak {
     since: Timestamp,
 }
 
-/// Whose record it is.
-#[derive(Clone, Copy)]
-pub struct Owner<'a> {
-    /// The exchange.
-    pub exchange: &'a ExchangeId,
-    /// The executor.
-    pub executor: &'a ExecutorId,
-}
-
 /// Writes an attempt to its owner's log. A failure only leaves a gap in the log.
 pub async fn log_attempt(app: &App, owner: Owner<'_>, attempt: &Attempt) {
     let key = layout::attempt(
@@ -138,6 +134,43 @@ pub async fn last_attempts(
     Ok(rows
         .filter_map(|row| serde_json::from_str(&row).ok())
         .collect())
+}
+
+/// Sees to it that an executor's attempts of this day are deleted when they are old: an
+/// obligation for each executor and day, spread over a day so that they do not all come at
+/// midnight.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn arrange_sweep(
+    app: &App,
+    exchange: &ExchangeId,
+    executor: &ExecutorId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let day = now.millis().div_euclid(DAY);
+    let parts = ["sweep", exchange.as_str(), executor.as_str()];
+    let id = derived_id(&[&parts.join(" "), &day.to_string()]);
+    let known = id.to_string();
+    if app.isolate.swept.borrow().contains(&known) {
+        return Ok(());
+    }
+    let spread = i64::from(id.as_fields().0).rem_euclid(DAY);
+    let subject = Subject::Sweep {
+        exchange_id: exchange.clone(),
+        executor_id: executor.clone(),
+    };
+    let obligation = Obligation::of(id, now, subject);
+    let day_is_over = Timestamp::from_millis(day.saturating_add(1).saturating_mul(DAY));
+    let due_at = day_is_over.plus_millis(KEPT.saturating_add(spread));
+    obligation.put_new(app, &layout::due(due_at, id)).await?;
+    let mut swept = app.isolate.swept.borrow_mut();
+    if swept.len() >= SWEEPS_KNOWN {
+        swept.clear();
+    }
+    swept.insert(known);
+    Ok(())
 }
 
 /// Deletes attempts that are older than [`KEPT`] at `now`; says whether more may be left.

@@ -15,7 +15,7 @@ use crate::domain::key::KeyHash;
 use crate::domain::thread::event::Event;
 use crate::domain::time::Timestamp;
 use crate::runtime::background::Rest;
-use crate::storage::{Condition, StoreError, encode, layout};
+use crate::storage::{Condition, Put, StoreError, encode, layout};
 
 /// Milliseconds until the tick first looks at an obligation: its writer's own time.
 pub const WRITERS_TIME: i64 = 60_000;
@@ -175,6 +175,17 @@ impl Obligation {
             .put(&key, self.to_json()?, None, Condition::Absent)
             .await?;
         Ok(())
+    }
+
+    /// Puts it under `key` unless it is there; says whether it was not.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn put_new(&self, app: &App, key: &str) -> Result<bool, StoreError> {
+        let body = self.to_json()?;
+        let put = app.store.put(key, body, None, Condition::Absent).await?;
+        Ok(put != Put::ConditionFailed)
     }
 
     /// Deletes it, after all it is about is met or undone. A failure is left to the tick, and

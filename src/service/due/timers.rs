@@ -5,22 +5,13 @@
 //! thread's `timer_at` owes one. The tick reads the thread, does what is due, and sets a timer for
 //! the moment that remains, unless another timer covers it. Nothing ever looks for threads.
 
-use super::obligations::{Obligation, Subject, Verdict, WRITERS_TIME};
+use super::obligations::{Obligation, Subject, WRITERS_TIME};
 use crate::app::App;
-use crate::delivery::plan::derived_id;
-use crate::domain::ids::{ExchangeId, Ref};
-use crate::domain::thread::document::{Thread, ThreadState};
-use crate::domain::thread::due::next_moment;
-use crate::domain::thread::transition::decide_due;
+use crate::domain::ids::{ExchangeId, Ref, derived_id};
+use crate::domain::thread::document::Thread;
+use crate::domain::thread::state::{ThreadState, next_moment};
 use crate::domain::time::Timestamp;
-use crate::service::ServiceError;
-use crate::service::deliveries::announce::put_new;
-use crate::service::requests::update::{Outcome, commit};
-use crate::storage::cas::{Failure, load};
 use crate::storage::{StoreError, layout};
-
-/// Milliseconds until a thread at which others were too busy is looked at again.
-const BUSY_PAUSE: i64 = 1_000;
 
 /// Sets a timer of a thread for `moment` on behalf of `owner`: a batch, or whoever looked at the
 /// thread. It has a key of its own, since one that is there may be about to be deleted by the tick
@@ -44,72 +35,8 @@ pub async fn set(
         reference: reference.clone(),
     };
     let timer = Obligation::of(id, now, subject);
-    put_new(app, &layout::due(moment, id), &timer).await?;
+    timer.put_new(app, &layout::due(moment, id)).await?;
     Ok(())
-}
-
-/// What came of a timer.
-pub struct Fired {
-    /// What is to become of it.
-    pub verdict: Verdict,
-    /// The obligation of the batch that it led to.
-    pub committed: Option<Obligation>,
-}
-
-/// Does what is due to a thread at `now`, as a batch of its own; without any, sets the timer for
-/// the moment that remains.
-///
-/// # Errors
-///
-/// The store's; then the timer is to be seen to again.
-pub async fn fire(
-    app: &App,
-    exchange: &ExchangeId,
-    reference: &Ref,
-    now: Timestamp,
-) -> Result<Fired, StoreError> {
-    let done = |committed| Fired {
-        verdict: Verdict::Done,
-        committed,
-    };
-    let key = layout::thread(exchange, reference);
-    let Some(current) = load::<Thread>(app.store.as_ref(), &key).await? else {
-        return Ok(done(None));
-    };
-    if decide_due(&current.document, now).is_empty() {
-        go_on(app, exchange, &current.document.state, now).await?;
-        return Ok(done(None));
-    }
-    let subject = Subject::Thread {
-        exchange_id: exchange.clone(),
-        reference: reference.clone(),
-        announced: false,
-    };
-    // By the clock, as any writer's: a tick may come later than its scheduled time.
-    let obligation = Obligation::new(app, subject);
-    obligation.open(app).await?;
-    let decide = |thread: &Thread, now| Ok(decide_due(thread, now));
-    let swapped = commit(app, &key, &obligation, current, &|| now, decide).await;
-    match swapped.result {
-        Ok(Outcome::Committed(_)) => return Ok(done(Some(obligation))),
-        Ok(Outcome::Unchanged(state)) => go_on(app, exchange, &state, now).await?,
-        Err(failure) => {
-            // A put whose fate is unknown may still commit: the batch's own obligation stays.
-            if swapped.definite {
-                obligation.close(app).await;
-            }
-            return match failure {
-                Failure::Store(error) | Failure::Refused(ServiceError::Store(error)) => Err(error),
-                Failure::Contended => Ok(Fired {
-                    verdict: Verdict::Again(now.plus_millis(BUSY_PAUSE)),
-                    committed: None,
-                }),
-                Failure::Refused(_) => Ok(done(None)),
-            };
-        }
-    }
-    obligation.close(app).await;
-    Ok(done(None))
 }
 
 /// Sets the timer for the next moment of a thread, unless one is set that comes no later.

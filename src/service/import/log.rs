@@ -6,7 +6,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{PARALLEL, Phase, Progress, STRETCH, list, read_all};
+use super::progress::{PARALLEL, Progress, STRETCH, Stage, list, read_all};
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::thread::event::Event;
@@ -14,7 +14,7 @@ use crate::runtime::log::{describe, warn};
 use crate::storage::{Condition, StoreError, layout};
 
 /// Sorts a stretch of the log by thread.
-pub(super) async fn sort(
+pub async fn sort(
     app: &App,
     exchange: &ExchangeId,
     progress: Progress,
@@ -63,7 +63,7 @@ pub(super) async fn sort(
             ..progress
         });
     }
-    Ok(progress.enter(Phase::Threads))
+    Ok(progress.enter(Stage::Threads))
 }
 
 /// What a line of another server's log is.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::{PARALLEL, Phase, Progress, THREADS, list, read_all};
+use super::progress::{PARALLEL, Progress, Stage, THREADS, list, read_all};
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::limits::THREAD_BYTES;
@@ -12,12 +12,12 @@ use crate::domain::thread::document::Thread;
 use crate::domain::thread::event::Event;
 use crate::runtime::log::{describe, warn};
 use crate::service::due::timers;
-use crate::service::requests::settle::{delete_all, entries, put_entry};
 use crate::storage::cas::load;
+use crate::storage::index::{delete_all, entries, put_entry};
 use crate::storage::{Condition, Put, Row, StoreError, encode, layout};
 
 /// Puts the threads of a stretch of parts, and removes their parts.
-pub(super) async fn derive(
+pub async fn put(
     app: &App,
     exchange: &ExchangeId,
     progress: Progress,
@@ -44,7 +44,7 @@ pub(super) async fn derive(
     if page.more {
         return Ok(progress);
     }
-    Ok(progress.enter(Phase::Complete))
+    Ok(progress.enter(Stage::Complete))
 }
 
 /// Puts one thread from its parts: its index entries, then the thread, then its parts away.

@@ -3,23 +3,45 @@
 use std::rc::Rc;
 
 use super::executors;
-use crate::app::{App, KnownKey};
+use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::{ApiKey, KeyHash};
-use crate::service::{ServiceError, import, keys};
+use crate::isolate::KnownKey;
+use crate::service::import::standing::{find_older_key, is_imported};
+use crate::service::{ServiceError, keys};
 
 /// Milliseconds for which a key that was found is believed without asking again.
 const BELIEVED: i64 = 60_000;
 /// Keys that an isolate remembers; when there are more it begins anew.
 const REMEMBERED: usize = 10_000;
 
-/// Finds the executor that `key` belongs to, in the exchange that the key names; `None` when
-/// it is nobody's.
+/// Who holds a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The executor.
+    pub executor: ExecutorId,
+    /// Whether everything of its exchange is there: false while another server's bucket is being
+    /// imported. This is the one place where that is asked.
+    pub is_imported: bool,
+}
+
+/// Finds whose `key` is, in the exchange that the key names; `None` when it is nobody's.
 ///
 /// # Errors
 ///
-/// The store's, or that the bucket of another server is not far enough taken over to tell.
-pub async fn executor_of(app: &Rc<App>, key: &ApiKey) -> Result<Option<ExecutorId>, ServiceError> {
+/// The store's, or that the bucket of another server is not far enough imported to tell.
+pub async fn authenticate(app: &Rc<App>, key: &ApiKey) -> Result<Option<Login>, ServiceError> {
+    let Some(executor) = executor_of(app, key).await? else {
+        return Ok(None);
+    };
+    let is_imported = is_imported(app, key.exchange()).await?;
+    Ok(Some(Login {
+        executor,
+        is_imported,
+    }))
+}
+
+async fn executor_of(app: &Rc<App>, key: &ApiKey) -> Result<Option<ExecutorId>, ServiceError> {
     let hash = key.hash();
     if let Some(known) = app.isolate.keys.borrow().get(&hash)
         && known.until > app.clock.now()
@@ -28,7 +50,7 @@ pub async fn executor_of(app: &Rc<App>, key: &ApiKey) -> Result<Option<ExecutorI
     }
     let exchange = key.exchange();
     let executor = match keys::find(app, exchange, &hash).await? {
-        None if key.is_older_form() => import::find_older_key(app, exchange, &hash).await?,
+        None if key.is_older_form() => find_older_key(app, exchange, &hash).await?,
         found => found,
     };
     let Some(executor) = executor else {

@@ -10,7 +10,7 @@ use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::member::capability::{Capability, Listed, union};
 use crate::runtime::log::{describe, warn};
 use crate::service::ServiceError;
-use crate::service::deliveries::announce::summarize;
+use crate::service::records::summarize;
 use crate::storage::rows::{read_summaries, whole_body};
 use crate::storage::{Condition, encode, layout};
 

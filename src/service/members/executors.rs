@@ -14,9 +14,7 @@ use crate::domain::member::sealed::Seal;
 use crate::domain::member::subscriptions::Rules;
 use crate::domain::text::{Fields, Invalid};
 use crate::runtime::background::nothing;
-use crate::service::deliveries::announce::summarize;
-use crate::service::deliveries::attempt::seal_owner;
-use crate::service::deliveries::record::Owner;
+use crate::service::records::{Owner, summarize};
 use crate::service::{ServiceError, WRITE_WINDOW, to_json};
 use crate::storage::cas::{Loaded, Step, Target, load, swap};
 use crate::storage::rows::read_summaries;
@@ -68,10 +66,11 @@ pub fn edit(
     executor: &mut Executor,
     profile: Profile,
 ) -> Result<(), ServiceError> {
-    let owner = seal_owner(Owner {
+    let owner = Owner {
         exchange,
         executor: &executor.id,
-    });
+    };
+    let owner = owner.sealed_for();
     let editor = Editor {
         forms: FORMS,
         seal: Seal {

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::delivery::FORMS;
+use crate::delivery::http::Unreachable;
 use crate::delivery::notice::Notice;
 use crate::delivery::plan::{CHUNK, Subscription};
-use crate::delivery::provider::{Job, Room, Unreachable};
+use crate::delivery::provider::{Job, Room};
 use crate::delivery::retry::Verdict;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::member::executor::{Executor, entry_id, is_enabled};
@@ -17,14 +18,11 @@ use crate::domain::member::profile;
 use crate::domain::member::profile::mask_credentials;
 use crate::domain::member::sealed::Seal;
 use crate::domain::member::subscriptions::own;
-use crate::service::ServiceError;
-use crate::service::deliveries::announce::arrange_sweep;
-use crate::service::deliveries::attempt::{open, seal_owner};
 use crate::service::deliveries::record::{
-    Attempt, Outcome, Owner, last_attempts, log_attempt, note_success, set_disabled,
+    Attempt, Outcome, arrange_sweep, last_attempts, log_attempt, note_success, set_disabled,
 };
-use crate::storage::cas::load;
-use crate::storage::layout;
+use crate::service::records::{Owner, read_own};
+use crate::service::{ServiceError, records};
 
 /// Attempts that are shown.
 const SHOWN: usize = 100;
@@ -44,10 +42,10 @@ pub async fn profile(
         exchange,
         executor: id,
     };
-    let mut executor = read(app, owner).await?;
+    let mut executor = read_own(app, owner).await?;
     let seal = Seal {
         keys: &app.config.secrets,
-        owner: &seal_owner(owner),
+        owner: &owner.sealed_for(),
     };
     profile::open(&mut executor, FORMS, &seal);
     let mut last: HashMap<String, Value> = HashMap::new();
@@ -110,7 +108,7 @@ pub async fn test(
         exchange,
         executor: id,
     };
-    let executor = read(app, owner).await?;
+    let executor = read_own(app, owner).await?;
     let notice = Notice::test(exchange, id.clone(), executor.display_name.clone());
     let mut attempts = Vec::new();
     for channels in executor.notifications.chunks(CHUNK) {
@@ -152,8 +150,8 @@ async fn try_channel(
         .unwrap_or_default();
     let found = Subscription::Channel(id.clone()).find(executor, None);
     let delivery_id = app.clock.new_id();
-    let opened =
-        found.map(|(config, provider)| (open(app, owner, &provider.form, config), provider));
+    let opened = found
+        .map(|(config, provider)| (records::open(app, owner, &provider.form, config), provider));
     let (verdict, status) = match opened {
         None => (Verdict::failed("this server does not know the type"), None),
         Some((Err(error), _)) => (Verdict::failed(error.to_string()), None),
@@ -197,12 +195,4 @@ async fn try_channel(
         note_success(app, owner, &attempt.subscription).await;
     }
     attempt
-}
-
-async fn read(app: &App, owner: Owner<'_>) -> Result<Executor, ServiceError> {
-    let key = layout::executor(owner.exchange, owner.executor);
-    let loaded = load::<Executor>(app.store.as_ref(), &key).await?;
-    let mut executor = loaded.ok_or(ServiceError::NoExecutor)?.document;
-    executor.name_entries();
-    Ok(executor)
 }

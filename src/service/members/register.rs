@@ -15,9 +15,10 @@ use crate::domain::member::profile::Profile;
 use crate::domain::thread::event::{Event, Fact, log_line};
 use crate::runtime::background::{Rest, nothing};
 use crate::service::due::obligations::{Obligation, Subject};
-use crate::service::requests::settle::write_log;
-use crate::service::{ServiceError, import, keys, to_json};
+use crate::service::import::standing::mark_if_new;
+use crate::service::{ServiceError, keys, to_json};
 use crate::storage::cas::{Step, Target, swap};
+use crate::storage::index::write_log;
 use crate::storage::layout;
 
 /// Registers an executor and gives out its key.
@@ -66,7 +67,7 @@ async fn run(
         Err(error) => return (Err(error), nothing()),
     };
     // A new exchange is marked as one with nothing to take over before its first member.
-    if let Err(error) = import::mark_if_new(&app, &exchange).await {
+    if let Err(error) = mark_if_new(&app, &exchange).await {
         return (Err(error), nothing());
     }
     // 1.

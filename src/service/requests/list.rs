@@ -1,16 +1,15 @@
 //! Lists of threads, read from the index.
 
 use std::collections::HashSet;
-use std::rc::Rc;
 
 use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::limits::{LIST_BYTES, LIST_EXAMINED};
-use crate::domain::thread::document::ThreadState;
+use crate::domain::thread::state::ThreadState;
 use crate::domain::thread::status::{Priority, Status};
 use crate::domain::time::Timestamp;
-use crate::service::{ServiceError, import};
+use crate::service::ServiceError;
 use crate::storage::rows::{SummaryPage, list_summaries, whole_body};
 use crate::storage::{List, layout};
 
@@ -58,8 +57,6 @@ pub struct Listed {
     pub threads: Vec<ThreadState>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<Cursor>,
-    /// Whether every thread of the exchange is in the index.
-    pub complete: bool,
 }
 
 /// Lists up to `limit` threads after `cursor`, examining at most [`LIST_EXAMINED`] entries and
@@ -69,29 +66,12 @@ pub struct Listed {
 ///
 /// The store's.
 pub async fn list(
-    app: &Rc<App>,
-    exchange: &ExchangeId,
-    filter: &Filter,
-    limit: usize,
-    cursor: Option<&Cursor>,
-) -> Result<Listed, ServiceError> {
-    // First, or the rest could be derived between our reading of the index and of this.
-    let complete = import::is_complete(app, exchange).await?;
-    let (threads, next) = read_pages(app, exchange, filter, limit, cursor).await?;
-    Ok(Listed {
-        threads,
-        next,
-        complete,
-    })
-}
-
-async fn read_pages(
     app: &App,
     exchange: &ExchangeId,
     filter: &Filter,
     limit: usize,
     cursor: Option<&Cursor>,
-) -> Result<(Vec<ThreadState>, Option<Cursor>), ServiceError> {
+) -> Result<Listed, ServiceError> {
     let prefix = layout::index(exchange, filter.status);
     let mut after = cursor.map(|cursor| {
         layout::index_entry(
@@ -133,7 +113,10 @@ async fn read_pages(
                 .updated_since
                 .is_some_and(|since| state.updated_at < since)
             {
-                return Ok((threads, None));
+                return Ok(Listed {
+                    threads,
+                    next: None,
+                });
             }
             // Not as it was written, where something has fallen due since.
             let state = state.as_of(now).unwrap_or(state);
@@ -145,14 +128,19 @@ async fn read_pages(
             }
             let full = threads.len() >= limit || bytes >= LIST_BYTES;
             if rest && (full || examined >= LIST_EXAMINED) {
-                return Ok((threads, position(after.as_deref())));
+                let next = position(after.as_deref());
+                return Ok(Listed { threads, next });
             }
         }
         if !more {
-            return Ok((threads, None));
+            return Ok(Listed {
+                threads,
+                next: None,
+            });
         }
     }
-    Ok((threads, position(after.as_deref())))
+    let next = position(after.as_deref());
+    Ok(Listed { threads, next })
 }
 
 fn position(key: Option<&str>) -> Option<Cursor> {

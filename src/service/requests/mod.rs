@@ -1,5 +1,6 @@
 //! Requests: posting, changing, listing and reading them, and what follows a commit.
 
+pub mod commit;
 pub mod create;
 pub mod list;
 pub mod read;

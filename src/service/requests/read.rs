@@ -1,11 +1,9 @@
 //! Reading one thread.
 
-use std::rc::Rc;
-
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::thread::document::Thread;
-use crate::service::{ServiceError, import};
+use crate::service::ServiceError;
 use crate::storage::cas::{Loaded, load};
 use crate::storage::layout;
 
@@ -13,24 +11,13 @@ use crate::storage::layout;
 ///
 /// # Errors
 ///
-/// There is none, it is not derived yet, or the store's.
+/// There is none, or the store's.
 pub async fn get(
-    app: &Rc<App>,
+    app: &App,
     exchange: &ExchangeId,
     reference: &Ref,
 ) -> Result<Loaded<Thread>, ServiceError> {
     let key = layout::thread(exchange, reference);
-    if let Some(loaded) = load(app.store.as_ref(), &key).await? {
-        return Ok(loaded);
-    }
-    if import::is_known_complete(app, exchange) {
-        return Err(ServiceError::NoThread);
-    }
-    if !import::is_complete(app, exchange).await? {
-        return Err(ServiceError::Deriving);
-    }
-    // It may have been derived since we looked.
-    load(app.store.as_ref(), &key)
-        .await?
-        .ok_or(ServiceError::NoThread)
+    let loaded = load(app.store.as_ref(), &key).await?;
+    loaded.ok_or(ServiceError::NoThread)
 }

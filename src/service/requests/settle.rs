@@ -10,18 +10,21 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::domain::ids::{ExchangeId, Ref};
-use crate::domain::thread::document::{Thread, ThreadState};
+use crate::domain::ids::ExchangeId;
+use crate::domain::thread::document::Thread;
 use crate::domain::thread::due::owed_timer;
 use crate::domain::thread::event::log_line;
+use crate::domain::thread::state::ThreadState;
 use crate::domain::time::Timestamp;
 use crate::runtime::background::{Rest, nothing};
 use crate::runtime::log::warn;
 use crate::service::ServiceError;
-use crate::service::deliveries::announce::{Announcement, announce, attempt_all};
+use crate::service::deliveries::announce::{Announcement, announce};
+use crate::service::deliveries::chunk::attempt_all;
 use crate::service::due::obligations::Obligation;
 use crate::service::due::timers;
-use crate::storage::{Condition, ObjectStore, StoreError, layout};
+use crate::storage::index::{delete_all, done, entries, put_entry, write_log};
+use crate::storage::{ObjectStore, StoreError, layout};
 
 /// Settles a batch that was just committed: before the answer what lists and the log show,
 /// after it what is outdated.
@@ -212,42 +215,4 @@ impl Settlement {
             .map_err(|error| StoreError::new("parse", key, &error))?;
         Ok(now.version > self.state.version)
     }
-}
-
-/// The index entries of one version of a thread: of all threads, and of those of its status.
-pub fn entries(exchange: &ExchangeId, state: &ThreadState) -> [String; 2] {
-    let entry = |status| {
-        let reference: &Ref = &state.reference;
-        layout::index_entry(exchange, status, state.updated_at, reference)
-    };
-    [entry(None), entry(Some(state.status))]
-}
-
-/// Puts a log object, unless it is there already.
-pub async fn write_log(store: &dyn ObjectStore, key: &str, lines: &str) -> bool {
-    let body = lines.as_bytes().to_vec();
-    done(
-        "a log object could not be written",
-        store.put(key, body, None, Condition::Absent).await,
-    )
-}
-
-/// Puts an index entry.
-pub async fn put_entry(store: &dyn ObjectStore, key: &str, summary: &str) -> bool {
-    let body = summary.as_bytes().to_vec();
-    let put = store.put(key, body, Some(summary), Condition::Always);
-    done("an index entry could not be written", put.await)
-}
-
-/// Deletes keys, all at once.
-pub async fn delete_all(store: &dyn ObjectStore, keys: &[String]) -> bool {
-    let deletes = keys.iter().map(|key| store.delete(key));
-    join_all(deletes)
-        .await
-        .into_iter()
-        .all(|outcome| done("an object could not be deleted", outcome))
-}
-
-fn done<T>(failure: &str, outcome: Result<T, StoreError>) -> bool {
-    outcome.map_err(|error| warn(failure, &error)).is_ok()
 }

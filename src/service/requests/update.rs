@@ -4,18 +4,20 @@ use std::rc::Rc;
 
 use futures::future::join;
 
+use super::commit::{Outcome, commit};
 use super::read;
 use super::settle::settle;
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
-use crate::domain::thread::document::{Deed, Stamp, Tag, Thread, ThreadState};
+use crate::domain::thread::document::Thread;
+use crate::domain::thread::state::{Tag, ThreadState};
 use crate::domain::thread::transition::{Actor, Update, decide};
 use crate::domain::time::Timestamp;
 use crate::runtime::background::{Rest, nothing};
 use crate::service::due::obligations::{Obligation, Subject};
-use crate::service::{ServiceError, thread_to_json};
-use crate::storage::cas::{Loaded, Step, Swapped, Target, swap};
-use crate::storage::{encode, layout};
+use crate::service::records::Owner;
+use crate::service::{ServiceError, records};
+use crate::storage::layout;
 
 /// An update of one thread by one actor.
 pub struct Request {
@@ -29,14 +31,6 @@ pub struct Request {
     pub update: Update,
     /// The tags that the client accepts; any when it does not say.
     pub tags: Option<Vec<Tag>>,
-}
-
-/// How a decision ended.
-pub enum Outcome {
-    /// A batch was committed.
-    Committed(Box<Thread>),
-    /// Everything asked for was so already.
-    Unchanged(Box<ThreadState>),
 }
 
 /// Updates a thread. What it does is not cut short by a client that hangs up.
@@ -127,51 +121,10 @@ async fn capabilities_of(
     if thread.state.terms.requires.is_empty() {
         return Ok(Vec::new());
     }
-    let executor = app.executor(exchange, actor, None).await?;
+    let owner = Owner {
+        exchange,
+        executor: actor,
+    };
+    let executor = records::read(app, owner, None).await?;
     Ok(executor.map_or_else(Vec::new, |executor| executor.capabilities.clone()))
-}
-
-/// Puts what `decide` adds to the thread under `key`, if that is anything, as the batch of
-/// `obligation`; decides again where another was faster.
-pub async fn commit(
-    app: &App,
-    key: &str,
-    obligation: &Obligation,
-    current: Loaded<Thread>,
-    now: &dyn Fn() -> Timestamp,
-    decide: impl Fn(&Thread, Timestamp) -> Result<Vec<Deed>, ServiceError>,
-) -> Swapped<Outcome, ServiceError> {
-    let target = Target {
-        store: app.store.as_ref(),
-        clock: app.clock.as_ref(),
-        key,
-        deadline: obligation.write_deadline(),
-    };
-    let ours = |thread: &Thread| {
-        let won = thread.committed(obligation.id).is_some();
-        won.then(|| Outcome::Committed(Box::new(thread.clone())))
-    };
-    swap(target, Some(current), ours, |thread: Option<Thread>| {
-        let thread = thread.ok_or(ServiceError::NoThread)?;
-        let now = now();
-        let deeds = decide(&thread, now)?;
-        if deeds.is_empty() {
-            return Ok(Step::Keep(Outcome::Unchanged(Box::new(thread.state))));
-        }
-        let stamp = Stamp {
-            batch_id: obligation.id,
-            now,
-            new_id: &|| app.clock.new_id(),
-        };
-        // What the exchange does by itself is little, and must not be kept from happening.
-        let is_bounded = deeds.iter().any(|(actor, _)| !actor.is_exchange());
-        let thread = thread.append(deeds, &stamp);
-        let body = if is_bounded {
-            thread_to_json(&thread)?
-        } else {
-            encode(key, &thread)?
-        };
-        Ok(Step::Put(body, None, Outcome::Committed(Box::new(thread))))
-    })
-    .await
 }

@@ -4,7 +4,7 @@
 use super::*;
 use crate::domain::key::ApiKey;
 use crate::domain::member::capability::Capability;
-use crate::service::members::authenticate::executor_of;
+use crate::service::members::authenticate::authenticate;
 use crate::service::members::{capabilities, executors};
 use crate::service::requests::list::Listed;
 use crate::storage::memory::Verb;
@@ -266,9 +266,9 @@ fn what_a_key_costs() {
     let ask = |world: &mut World, key: &ApiKey| {
         let (app, key) = (world.app.clone(), key.clone());
         let found = world
-            .run(async move { executor_of(&app, &key).await })
+            .run(async move { authenticate(&app, &key).await })
             .unwrap();
-        (found, cost(world))
+        (found.map(|login| login.executor), cost(world))
     };
     cost(&world);
     // Cold: the key, and after the answer the record, for last_seen.

@@ -88,10 +88,7 @@ fn a_condition_on_the_version_before_the_moment_fails_after_it() {
             reference: reference.clone(),
             actor: id("phone"),
             update: say("too late"),
-            tags: Some(vec![crate::domain::thread::document::Tag {
-                version,
-                is_due,
-            }]),
+            tags: Some(vec![crate::domain::thread::state::Tag { version, is_due }]),
         };
         let app = world.invoke();
         world.run(async move { update(&app, request).await })

@@ -5,8 +5,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::domain::key::ApiKey;
-use crate::service::import;
-use crate::service::members::authenticate::executor_of;
+use crate::service::import::standing::is_imported;
+use crate::service::members::authenticate::{Login, authenticate};
 use crate::storage::memory::Verb;
 
 const KEY: &str = "mess_home_0123456789abcdef0123456789abcdef";
@@ -84,18 +84,18 @@ fn foreign(threads: usize) -> World {
     world
 }
 
-fn login(world: &mut World) -> Option<ExecutorId> {
+fn login(world: &mut World) -> Option<Login> {
     let app = world.app.clone();
     let key = ApiKey::parse(KEY).unwrap();
     world
-        .run(async move { executor_of(&app, &key).await })
+        .run(async move { authenticate(&app, &key).await })
         .unwrap()
 }
 
 fn is_complete(world: &mut World) -> bool {
     let app = world.app.clone();
     world
-        .run(async move { import::is_complete(&app, &home()).await })
+        .run(async move { is_imported(&app, &home()).await })
         .unwrap()
 }
 
@@ -103,13 +103,17 @@ fn is_complete(world: &mut World) -> bool {
 fn logins_work_at_once_and_threads_once_they_are_derived() {
     let mut world = foreign(700);
     let reference = Ref::parse("2025-01-02-0003").unwrap();
-    assert_eq!(login(&mut world), Some(id("phone")));
+    let importing = Login {
+        executor: id("phone"),
+        is_imported: false,
+    };
+    assert_eq!(login(&mut world), Some(importing));
     assert!(matches!(
         world.thread(&reference),
-        Err(ServiceError::Deriving)
+        Err(ServiceError::NoThread)
     ));
     let claim = world.update(&reference, "phone", set(Status::Completed));
-    assert!(matches!(claim, Err(ServiceError::Deriving)));
+    assert!(matches!(claim, Err(ServiceError::NoThread)));
     // New requests are taken meanwhile.
     let new = world.create("phone").unwrap();
     assert!(!is_complete(&mut world));
@@ -138,7 +142,7 @@ fn logins_work_at_once_and_threads_once_they_are_derived() {
 #[test]
 fn the_tick_takes_over_when_nobody_calls() {
     let mut world = foreign(500);
-    assert_eq!(login(&mut world), Some(id("phone")));
+    assert_eq!(login(&mut world).unwrap().executor, id("phone"));
     assert!(!is_complete(&mut world));
     for _ in 0..60 {
         world.tick_after(61 * SECOND);
@@ -186,7 +190,7 @@ fn a_key_that_is_nobodys_gets_in_nowhere_and_writes_nothing() {
     let app = world.app.clone();
     let other = ApiKey::parse("mess_home_ffffffffffffffffffffffffffffffff").unwrap();
     let found = world
-        .run(async move { executor_of(&app, &other).await })
+        .run(async move { authenticate(&app, &other).await })
         .unwrap();
     assert_eq!(found, None);
 }
@@ -200,7 +204,7 @@ fn a_takeover_survives_every_failure() {
             world.store.fail(verb, "", nth, Moment::After);
             for _ in 0..20 {
                 let app = world.app.clone();
-                let _ = world.run(async move { import::is_complete(&app, &home()).await });
+                let _ = world.run(async move { is_imported(&app, &home()).await });
             }
             world.store.heal();
             while !is_complete(&mut world) {}
@@ -223,7 +227,7 @@ fn a_takeover_by_many_at_once_is_sound() {
             let mut changed = false;
             for _ in 0..12 {
                 for app in [mortal.clone(), world.app.clone()] {
-                    let call = async move { import::is_complete(&app, &home()).await };
+                    let call = async move { is_imported(&app, &home()).await };
                     world.start(call).forget();
                 }
                 world.tick_after(30 * SECOND);
@@ -284,7 +288,7 @@ fn many_who_notice_owe_it_once() {
     for _ in 0..5 {
         world.restart();
         let app = world.app.clone();
-        let call = async move { import::is_complete(&app, &home()).await };
+        let call = async move { is_imported(&app, &home()).await };
         world.start(call).forget();
     }
     assert!(world.store.keys("due/").len() <= 1);

@@ -1,5 +1,7 @@
 //! The maintenance tick: completes what a writer left, discards what was never committed.
 
+mod timer;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -7,14 +9,14 @@ use std::rc::Rc;
 use futures::stream::{self, StreamExt as _};
 use uuid::Uuid;
 
-use super::deliveries::announce::{
-    Announcement, CHUNK_OPERATIONS, Kept, PAGE_OPERATIONS, announce, attempt_chunk, attempt_kept,
-};
-use super::deliveries::record::{Owner, sweep};
+use super::deliveries::announce::{Announcement, PAGE_OPERATIONS, announce};
+use super::deliveries::chunk::{CHUNK_OPERATIONS, Kept, attempt_chunk, attempt_kept};
+use super::deliveries::record::sweep;
 use super::due::obligations::{Claim, LAST_LOOK, Obligation, Subject, Verdict};
 use super::due::timers;
-use super::import;
+use super::import::advance::advance;
 use super::members::register::{is_of, write_event};
+use super::records::Owner;
 use super::requests::settle::Settlement;
 use crate::app::App;
 use crate::delivery::plan::CHUNK;
@@ -242,7 +244,7 @@ impl Tick<'_> {
                 exchange_id,
                 reference,
             } => {
-                let fired = timers::fire(app, exchange_id, reference, now).await?;
+                let fired = timer::fire(app, exchange_id, reference, now).await?;
                 if let Some(batch) = fired.committed {
                     self.complete(exchange_id, reference, &batch, deliveries)
                         .await;
@@ -251,7 +253,7 @@ impl Tick<'_> {
             }
             Subject::Registration { .. } => see_to_registration(app, obligation, now).await?,
             Subject::Derivation { exchange_id } => {
-                return Ok(if import::advance(app, exchange_id).await? {
+                return Ok(if advance(app, exchange_id).await? {
                     Verdict::Done
                 } else {
                     Verdict::Again(now)

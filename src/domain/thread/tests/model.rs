@@ -10,9 +10,9 @@ use serde_json::json;
 use super::states::{Edge, Who, documented};
 use super::*;
 use crate::domain::duration::Duration;
-use crate::domain::thread::document::ThreadState;
-use crate::domain::thread::due::{next_moment, owed_timer};
+use crate::domain::thread::due::owed_timer;
 use crate::domain::thread::event::StatusChanged;
+use crate::domain::thread::state::{ThreadState, next_moment};
 
 const ACTORS: [&str; 3] = ["agent", "phone", "tablet"];
 
@@ -222,7 +222,7 @@ fn retries(story: &Story, actor: &str) -> bool {
 }
 
 fn folds_and_reads_back(story: &Story) -> Result<(), TestCaseError> {
-    use crate::domain::thread::document::fold;
+    use crate::domain::thread::state::fold;
     let thread = &story.thread;
     let folded = fold(&thread.state.reference, &thread.events);
     prop_assert_eq!(folded.as_ref(), Some(&thread.state));

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::domain::thread::due::next_moment;
+use crate::domain::thread::state::next_moment;
 
 fn needed_in(minutes: i64) -> Value {
     let now = Story::begin().now;

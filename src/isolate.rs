@@ -1,0 +1,56 @@
+//! What an isolate remembers from one request to the next.
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use crate::config::Config;
+use crate::delivery::tokens::Tokens;
+use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::key::KeyHash;
+use crate::domain::time::Timestamp;
+use crate::storage::disk;
+use crate::storage::rows::SummaryCache;
+
+thread_local! {
+    /// The memory of this isolate: it runs on one thread.
+    static ISOLATE: Rc<Isolate> = Rc::default();
+}
+
+/// What an isolate remembers; all of it can be lost at any time.
+#[derive(Default)]
+pub struct Isolate {
+    /// The settings.
+    pub config: RefCell<Option<Rc<Config>>>,
+    /// Keys that were found in the bucket.
+    pub keys: RefCell<HashMap<KeyHash, KnownKey>>,
+    /// What is known of a directory.
+    pub disk: Rc<disk::Memory>,
+    /// Summaries that the backend does not list.
+    pub summaries: SummaryCache,
+    /// Exchanges in which every thread is derived.
+    pub derived: RefCell<HashSet<ExchangeId>>,
+    /// Exchanges that this isolate is deriving, and when to take that work for lost.
+    pub deriving: RefCell<HashMap<ExchangeId, Timestamp>>,
+    /// Records of executors, by key and tag.
+    pub records: SummaryCache,
+    /// Access tokens of providers.
+    pub tokens: Tokens,
+    /// Executors and days for which the deletion of old attempts is arranged.
+    pub swept: RefCell<HashSet<String>>,
+}
+
+impl Isolate {
+    /// The memory of the isolate that this runs in.
+    pub fn of_this_thread() -> Rc<Self> {
+        ISOLATE.with(Rc::clone)
+    }
+}
+
+/// A key that was found in the bucket.
+#[derive(Clone)]
+pub struct KnownKey {
+    /// Whose it is.
+    pub executor: ExecutorId,
+    /// Until when this is believed without asking again.
+    pub until: Timestamp,
+}

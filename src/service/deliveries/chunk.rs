@@ -1,0 +1,74 @@
+//! Chunks of deliveries: attempting what this invocation has put, or found due.
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+
+use super::attempt::attempt;
+use super::record::arrange_sweep;
+use crate::app::App;
+use crate::delivery::plan::CHUNK;
+use crate::domain::time::Timestamp;
+use crate::runtime::log::warn;
+use crate::service::due::obligations::{Obligation, Subject, Verdict};
+use crate::storage::StoreError;
+
+/// Operations that must be left to attempt a chunk.
+pub const CHUNK_OPERATIONS: usize = 100;
+
+/// An obligation and the key under which it lies.
+pub type Kept = (String, Obligation);
+
+/// Attempts chunks one after the other, as far as this invocation may.
+pub async fn attempt_all(app: &App, chunks: Vec<Kept>) {
+    for kept in chunks {
+        attempt_kept(app, kept, app.clock.now()).await;
+    }
+}
+
+/// Attempts a chunk that this invocation has put, if it still may.
+pub async fn attempt_kept(app: &App, (key, mut obligation): Kept, now: Timestamp) {
+    // Past the claim, or the writer's time, another may be at it.
+    let is_ours = match &obligation.claim {
+        Some(claim) => now < claim.until,
+        None => now.since(obligation.opened_at) < crate::service::WRITE_WINDOW,
+    };
+    let may_begin = app.outbound.may_begin(CHUNK) && app.operations_left() >= CHUNK_OPERATIONS;
+    if !is_ours || !may_begin {
+        return;
+    }
+    let work = async {
+        let verdict = attempt_chunk(app, &mut obligation, now).await?;
+        obligation.finish(app, &key, verdict).await
+    };
+    if let Err(error) = work.await {
+        warn("deliveries are left to the tick", &error);
+    }
+}
+
+/// Attempts what is due of a chunk, and leaves in it what is still owed.
+///
+/// # Errors
+///
+/// The store's; nothing was sent.
+pub async fn attempt_chunk(
+    app: &App,
+    obligation: &mut Obligation,
+    now: Timestamp,
+) -> Result<Verdict, StoreError> {
+    let Subject::Deliveries(chunk) = &mut obligation.subject else {
+        return Ok(Verdict::Done);
+    };
+    let executors: BTreeSet<_> = chunk.owed.iter().map(|owed| &owed.executor_id).collect();
+    let sweeps = executors
+        .into_iter()
+        .map(|executor| arrange_sweep(app, &chunk.exchange_id, executor, now));
+    // The next attempt of the day arranges what this one cannot.
+    for outcome in join_all(sweeps).await {
+        outcome.unwrap_or_else(|error| warn("old attempts may stay", &error));
+    }
+    chunk.owed = attempt(app, chunk, now).await?;
+    obligation.failures = 0;
+    let next = chunk.owed.iter().map(|owed| owed.due_at).min();
+    Ok(next.map_or(Verdict::Done, Verdict::Again))
+}

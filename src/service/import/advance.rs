@@ -1,0 +1,57 @@
+//! Going on with an import, a stretch at a time: in the background of calls, and in the tick.
+use std::rc::Rc;
+
+use super::progress::{Progress, Stage, begin, save};
+use super::{keys, log, threads};
+use crate::app::App;
+use crate::domain::ids::ExchangeId;
+use crate::runtime::log::warn;
+use crate::storage::cas::{Loaded, load};
+use crate::storage::{Condition, StoreError, layout};
+
+/// Milliseconds after which work in the background is taken for lost: the runtime ends it.
+const BACKGROUND: i64 = 60_000;
+
+/// Does a stretch after the answer, unless this isolate is at one.
+pub fn continue_in_background(app: &Rc<App>, exchange: &ExchangeId) {
+    let now = app.clock.now();
+    let mut deriving = app.isolate.deriving.borrow_mut();
+    if deriving.get(exchange).is_some_and(|until| *until > now) {
+        return;
+    }
+    deriving.insert(exchange.clone(), now.plus_millis(BACKGROUND));
+    drop(deriving);
+    let (at_work, exchange) = (app.clone(), exchange.clone());
+    app.background.run(async move {
+        if let Err(error) = advance(&at_work, &exchange).await {
+            warn("an exchange could not be imported further", &error);
+        }
+        at_work.isolate.deriving.borrow_mut().remove(&exchange);
+    });
+}
+
+/// Does one stretch, and saves how far it came unless another was faster; says whether
+/// everything is derived.
+///
+/// # Errors
+///
+/// The store's; what was done up to then is kept.
+pub async fn advance(app: &App, exchange: &ExchangeId) -> Result<bool, StoreError> {
+    let key = layout::derived(exchange);
+    let Some(Loaded { document, tag }) = load::<Progress>(app.store.as_ref(), &key).await? else {
+        // Whoever opened the obligation came no further.
+        begin(app, exchange).await?;
+        return Ok(false);
+    };
+    let next = match document.stage {
+        Stage::Executors => keys::make(app, exchange, document.clone()).await?,
+        Stage::Log => log::sort(app, exchange, document.clone()).await?,
+        Stage::Threads => threads::put(app, exchange, document.clone()).await?,
+        Stage::Complete => return Ok(true),
+    };
+    if next == document {
+        return Ok(false);
+    }
+    let saved = save(app, exchange, &next, Condition::Matches(&tag)).await?;
+    Ok(saved && next.stage == Stage::Complete)
+}

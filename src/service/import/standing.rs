@@ -1,0 +1,117 @@
+//! Whether everything of an exchange is imported, and whose key of the older form it is meanwhile.
+use std::rc::Rc;
+
+use super::advance::continue_in_background;
+use super::keys::read_executor;
+use super::progress::{
+    Progress, Stage, begin, is_known_complete, list, obligation, read_all, remember, save,
+};
+use crate::app::App;
+use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::key::KeyHash;
+use crate::service::{ServiceError, keys};
+use crate::storage::cas::load;
+use crate::storage::{Condition, StoreError, layout};
+
+/// Executor records that a login with an older key looks through.
+const LOGIN_EXAMINED: usize = 300;
+
+/// Where an exchange stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Every thread is derived, or was made by this server.
+    Complete,
+    /// There is nothing in it yet.
+    New,
+    /// There may be more in the log than in the threads.
+    Underway(Stage),
+}
+
+/// Whether every thread of the exchange is derived. If not, the work goes on after the answer.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn is_imported(app: &Rc<App>, exchange: &ExchangeId) -> Result<bool, ServiceError> {
+    match standing(app, exchange).await? {
+        Standing::Complete | Standing::New => Ok(true),
+        Standing::Underway(_) => {
+            continue_in_background(app, exchange);
+            Ok(false)
+        }
+    }
+}
+
+/// Marks an exchange that has nothing in it as one with nothing to take over; to be called
+/// before its first member joins.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn mark_if_new(app: &Rc<App>, exchange: &ExchangeId) -> Result<(), ServiceError> {
+    if standing(app, exchange).await? == Standing::New {
+        let complete = Progress::at(Stage::Complete);
+        if save(app, exchange, &complete, Condition::Absent).await? {
+            remember(app, exchange);
+        }
+    }
+    Ok(())
+}
+
+async fn standing(app: &App, exchange: &ExchangeId) -> Result<Standing, StoreError> {
+    if is_known_complete(app, exchange) {
+        return Ok(Standing::Complete);
+    }
+    let store = app.store.as_ref();
+    match load::<Progress>(store, &layout::derived(exchange)).await? {
+        Some(loaded) if loaded.document.stage == Stage::Complete => {
+            remember(app, exchange);
+            return Ok(Standing::Complete);
+        }
+        Some(loaded) => return Ok(Standing::Underway(loaded.document.stage)),
+        None => {}
+    }
+    let executors = list(app, &layout::executors(exchange), None, 1).await?;
+    let events = list(app, &layout::events(exchange), None, 1).await?;
+    if executors.rows.is_empty() && events.rows.is_empty() {
+        return Ok(Standing::New);
+    }
+    obligation(exchange).open(app).await?;
+    begin(app, exchange).await?;
+    Ok(Standing::Underway(Stage::Executors))
+}
+
+/// Finds the executor that an older key belongs to, in a bucket where it may have no object
+/// yet. Only until the key objects are made are the records themselves looked through.
+///
+/// # Errors
+///
+/// The store's, or that there are too many records to tell now.
+pub async fn find_older_key(
+    app: &Rc<App>,
+    exchange: &ExchangeId,
+    hash: &KeyHash,
+) -> Result<Option<ExecutorId>, ServiceError> {
+    if is_known_complete(app, exchange) {
+        return Ok(None);
+    }
+    if standing(app, exchange).await? != Standing::Underway(Stage::Executors) {
+        // Its object may have been made since we looked.
+        return Ok(keys::find(app, exchange, hash).await?);
+    }
+    let page = list(app, &layout::executors(exchange), None, LOGIN_EXAMINED).await?;
+    for (key, body) in read_all(app, page.rows).await? {
+        let Some(executor) = read_executor(exchange, &key, &body) else {
+            continue;
+        };
+        if executor.key_hash().as_ref() == Some(hash) {
+            keys::put(app, exchange, hash, &executor.id, app.clock.now()).await?;
+            return Ok(Some(executor.id));
+        }
+    }
+    if page.more {
+        continue_in_background(app, exchange);
+        return Err(ServiceError::Importing);
+    }
+    Ok(None)
+}

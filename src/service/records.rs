@@ -1,0 +1,125 @@
+//! Executors' records: the one way to read them, to open their credentials, to summarize them.
+
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use super::ServiceError;
+use crate::app::App;
+use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::member::executor::Executor;
+use crate::domain::member::forms::Form;
+use crate::domain::member::sealed::{Seal, SealError};
+use crate::runtime::log::{describe, warn};
+use crate::storage::cas::load;
+use crate::storage::{StoreError, Tag, layout};
+
+/// Executors whose records are kept for the rest of a request or tick.
+const EXECUTORS_KEPT: usize = 50;
+
+/// Whose record it is.
+#[derive(Clone, Copy)]
+pub struct Owner<'a> {
+    /// The exchange.
+    pub exchange: &'a ExchangeId,
+    /// The executor.
+    pub executor: &'a ExecutorId,
+}
+
+impl Owner<'_> {
+    /// The key of the record.
+    pub fn key(&self) -> String {
+        layout::executor(self.exchange, self.executor)
+    }
+
+    /// Whose credentials a sealed text holds.
+    pub fn sealed_for(&self) -> String {
+        format!("{}/{}", self.exchange, self.executor)
+    }
+}
+
+/// An executor's record, its entries named: read once for this request or tick as long as
+/// they are few, and not at all when this isolate holds it at `tag`. One that cannot be read
+/// is none.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn read(
+    app: &App,
+    owner: Owner<'_>,
+    tag: Option<&Tag>,
+) -> Result<Option<Rc<Executor>>, StoreError> {
+    let known = (owner.exchange.clone(), owner.executor.clone());
+    if let Some(executor) = app.executors.borrow().get(&known) {
+        return Ok(Some(executor.clone()));
+    }
+    let key = owner.key();
+    let records = &app.isolate.records;
+    let kept = tag.and_then(|tag| records.find(&key, tag));
+    let text = if let Some(text) = kept {
+        text
+    } else {
+        let Some(object) = app.store.get(&key).await? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8_lossy(&object.body).into_owned();
+        records.keep(&key, object.tag, &text);
+        text
+    };
+    let mut executor: Executor = match serde_json::from_str(&text) {
+        Ok(executor) => executor,
+        // Nobody's news may wait for a record that cannot be read.
+        Err(error) => {
+            warn(&format!("{key} cannot be read"), &describe(&error));
+            return Ok(None);
+        }
+    };
+    executor.name_entries();
+    let executor = Rc::new(executor);
+    let mut read = app.executors.borrow_mut();
+    if read.len() < EXECUTORS_KEPT {
+        read.insert(known, executor.clone());
+    }
+    Ok(Some(executor))
+}
+
+/// An executor's record as it is in the bucket now, its entries named.
+///
+/// # Errors
+///
+/// There is none, or the store's.
+pub async fn read_own(app: &App, owner: Owner<'_>) -> Result<Executor, ServiceError> {
+    let loaded = load::<Executor>(app.store.as_ref(), &owner.key()).await?;
+    let mut executor = loaded.ok_or(ServiceError::NoExecutor)?.document;
+    executor.name_entries();
+    Ok(executor)
+}
+
+/// The configuration of a channel or hook with its credentials opened.
+///
+/// # Errors
+///
+/// One of them does not open.
+pub fn open(
+    app: &App,
+    owner: Owner<'_>,
+    form: &Form,
+    config: &Map<String, Value>,
+) -> Result<Map<String, Value>, SealError> {
+    let seal = Seal {
+        keys: &app.config.secrets,
+        owner: &owner.sealed_for(),
+    };
+    let mut config = config.clone();
+    seal.open(&mut config, form)?;
+    Ok(config)
+}
+
+/// What the row of a list tells of a record.
+pub fn summarize(body: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Executor>(body)
+        .map_err(|error| warn("an executor's record cannot be read", &describe(&error)))
+        .ok()
+        .map(|executor| executor.summary())
+}

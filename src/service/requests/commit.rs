@@ -1,0 +1,63 @@
+//! The commit of a batch: the thread is put if it is still the one that was decided on.
+
+use crate::app::App;
+use crate::domain::thread::document::{Deed, Stamp, Thread};
+use crate::domain::thread::state::ThreadState;
+use crate::domain::time::Timestamp;
+use crate::service::due::obligations::Obligation;
+use crate::service::{ServiceError, thread_to_json};
+use crate::storage::cas::{Loaded, Step, Swapped, Target, swap};
+use crate::storage::encode;
+
+/// How a decision ended.
+pub enum Outcome {
+    /// A batch was committed.
+    Committed(Box<Thread>),
+    /// Everything asked for was so already.
+    Unchanged(Box<ThreadState>),
+}
+
+/// Puts what `decide` adds to the thread under `key`, if that is anything, as the batch of
+/// `obligation`; decides again where another was faster.
+pub async fn commit(
+    app: &App,
+    key: &str,
+    obligation: &Obligation,
+    current: Loaded<Thread>,
+    now: &dyn Fn() -> Timestamp,
+    decide: impl Fn(&Thread, Timestamp) -> Result<Vec<Deed>, ServiceError>,
+) -> Swapped<Outcome, ServiceError> {
+    let target = Target {
+        store: app.store.as_ref(),
+        clock: app.clock.as_ref(),
+        key,
+        deadline: obligation.write_deadline(),
+    };
+    let ours = |thread: &Thread| {
+        let won = thread.committed(obligation.id).is_some();
+        won.then(|| Outcome::Committed(Box::new(thread.clone())))
+    };
+    swap(target, Some(current), ours, |thread: Option<Thread>| {
+        let thread = thread.ok_or(ServiceError::NoThread)?;
+        let now = now();
+        let deeds = decide(&thread, now)?;
+        if deeds.is_empty() {
+            return Ok(Step::Keep(Outcome::Unchanged(Box::new(thread.state))));
+        }
+        let stamp = Stamp {
+            batch_id: obligation.id,
+            now,
+            new_id: &|| app.clock.new_id(),
+        };
+        // What the exchange does by itself is little, and must not be kept from happening.
+        let is_bounded = deeds.iter().any(|(actor, _)| !actor.is_exchange());
+        let thread = thread.append(deeds, &stamp);
+        let body = if is_bounded {
+            thread_to_json(&thread)?
+        } else {
+            encode(key, &thread)?
+        };
+        Ok(Step::Put(body, None, Outcome::Committed(Box::new(thread))))
+    })
+    .await
+}
