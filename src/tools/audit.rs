@@ -368,7 +368,7 @@ fn check_executors(
     }
     for key in objects.keys.keys().filter(|key| !keys.contains(*key)) {
         let owed = objects.obligations.iter().any(|owed| {
-            let age = now.since(owed.opened_at);
+            let age = now.since(owed.begun_at);
             matches!(&owed.subject, Subject::Registration { exchange_id, key_hash, .. }
                 if layout::key(exchange_id, key_hash) == *key && age < LAST_LOOK)
         });
@@ -390,7 +390,7 @@ fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timesta
             | Subject::Announcement { .. }
             | Subject::Registration { .. } => LAST_LOOK,
         };
-        let age = now.since(obligation.opened_at);
+        let age = now.since(obligation.begun_at);
         if age > lifetime.saturating_add(TICK_LATE) {
             let id = obligation.id;
             problems.push(format!("the obligation {id} is older than it may get"));

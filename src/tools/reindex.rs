@@ -49,7 +49,7 @@ pub async fn step(app: &Rc<App>, query: &BTreeMap<String, String>) -> Result<Val
             // So that the tick goes on with it if this is cut short.
             let obligation = obligation(&exchange);
             if given("begin").is_some() {
-                obligation.open(app).await?;
+                obligation.begin(app).await?;
                 app.store.delete(&layout::derived(&exchange)).await?;
             }
             let done = advance(app, &exchange).await?;

@@ -21,7 +21,7 @@ use crate::domain::ids::{ExchangeId, ExecutorId, derived_id};
 use crate::domain::member::executor::Wants;
 use crate::domain::thread::document::Thread;
 use crate::domain::time::Timestamp;
-use crate::service::due::obligations::{Claim, Obligation, Subject, WRITERS_TIME};
+use crate::service::due::obligations::{Hold, Obligation, Subject, WRITERS_TIME};
 use crate::service::records;
 use crate::service::records::{Owner, summarize};
 use crate::storage::rows::list_summaries;
@@ -46,7 +46,7 @@ pub struct Announcement<'a> {
     /// The batch.
     pub batch_id: Uuid,
     /// When its obligation was written.
-    pub opened_at: Timestamp,
+    pub begun_at: Timestamp,
 }
 
 /// What came of looking at a page of executors.
@@ -60,7 +60,7 @@ struct Looked {
 
 /// Looks at the executors after the key `after`, puts what they are owed into `due/`, and for
 /// those that this invocation cannot look at any more, if it is to `keep` so many operations, an
-/// obligation to go on. Gives the chunks that are due at once, put under `claim`; none of them
+/// obligation to go on. Gives the chunks that are due at once, put under `hold`; none of them
 /// has been attempted.
 ///
 /// # Errors
@@ -70,12 +70,12 @@ pub async fn announce(
     app: &App,
     announcement: &Announcement<'_>,
     mut after: Option<String>,
-    claim: Option<&Claim>,
+    hold: Option<&Hold>,
     keep: usize,
 ) -> Result<Vec<Kept>, StoreError> {
     let mut chunks = Vec::new();
     loop {
-        let looked = look_at_page(app, announcement, after.as_deref(), claim).await?;
+        let looked = look_at_page(app, announcement, after.as_deref(), hold).await?;
         chunks.extend(looked.chunks);
         match looked.next {
             None => return Ok(chunks),
@@ -88,7 +88,7 @@ pub async fn announce(
                     reference: announcement.thread.state.reference.clone(),
                     after,
                 };
-                let obligation = Obligation::of(id, announcement.opened_at, subject);
+                let obligation = Obligation::of(id, announcement.begun_at, subject);
                 obligation.put_new(app, &obligation.first_key()).await?;
                 return Ok(chunks);
             }
@@ -103,13 +103,13 @@ async fn look_at_page(
     app: &App,
     announcement: &Announcement<'_>,
     after: Option<&str>,
-    claim: Option<&Claim>,
+    hold: Option<&Hold>,
 ) -> Result<Looked, StoreError> {
     let Announcement {
         thread,
         exchange,
         batch_id,
-        opened_at,
+        begun_at,
     } = *announcement;
     let public_url = app.config.public_url.as_deref();
     let unnamed = Names::default();
@@ -135,7 +135,7 @@ async fn look_at_page(
     });
     // 2.
     let moment = Moment {
-        now: opened_at,
+        now: begun_at,
         default_zone: &app.config.default_timezone,
         zones: app.zones.as_ref(),
     };
@@ -165,12 +165,12 @@ async fn look_at_page(
     };
     let put_chunk = async |owed: Vec<Owed>| -> Result<Option<Kept>, StoreError> {
         let due_at = owed.iter().map(|owed| owed.due_at).min();
-        let due_at = due_at.unwrap_or(opened_at);
-        let first_due = opened_at.plus_millis(WRITERS_TIME);
+        let due_at = due_at.unwrap_or(begun_at);
+        let first_due = begun_at.plus_millis(WRITERS_TIME);
         let mut obligation = chunk(announcement, &names, owed);
         let key = obligation.key_at(due_at.max(first_due));
-        let at_once = due_at <= opened_at;
-        obligation.claim = claim.filter(|_| at_once).cloned();
+        let at_once = due_at <= begun_at;
+        obligation.hold = hold.filter(|_| at_once).cloned();
         let is_new = obligation.put_new(app, &key).await?;
         Ok((is_new && at_once).then_some((key, obligation)))
     };
@@ -212,7 +212,7 @@ fn chunk(announcement: &Announcement, names: &Names, owed: Vec<Owed>) -> Obligat
         names: names.clone(),
         owed,
     });
-    Obligation::of(id, announcement.opened_at, subject)
+    Obligation::of(id, announcement.begun_at, subject)
 }
 
 /// The names that people know; an id where there is no record.

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::delivery::plan::CHUNK;
 use crate::domain::time::Timestamp;
 use crate::runtime::log::warn;
-use crate::service::due::obligations::{Obligation, Subject, Verdict};
+use crate::service::due::obligations::{Next, Obligation, Subject};
 use crate::storage::StoreError;
 
 /// Operations that must be left to attempt a chunk.
@@ -28,18 +28,18 @@ pub async fn attempt_all(app: &App, chunks: Vec<Kept>) {
 
 /// Attempts a chunk that this invocation has put, if it still may.
 pub async fn attempt_kept(app: &App, (key, mut obligation): Kept, now: Timestamp) {
-    // Past the claim, or the writer's time, another may be at it.
-    let is_ours = match &obligation.claim {
-        Some(claim) => now < claim.until,
-        None => now.since(obligation.opened_at) < crate::service::WRITE_WINDOW,
+    // Past the hold, or the writer's time, another may be at it.
+    let is_ours = match &obligation.hold {
+        Some(hold) => now < hold.until,
+        None => now.since(obligation.begun_at) < crate::service::WRITE_WINDOW,
     };
     let may_begin = app.outbound.may_begin(CHUNK) && app.operations_left() >= CHUNK_OPERATIONS;
     if !is_ours || !may_begin {
         return;
     }
     let work = async {
-        let verdict = attempt_chunk(app, &mut obligation, now).await?;
-        obligation.finish(app, &key, verdict).await
+        let next = attempt_chunk(app, &mut obligation, now).await?;
+        obligation.finish(app, &key, next).await
     };
     if let Err(error) = work.await {
         warn("deliveries are left to the tick", &error);
@@ -55,9 +55,9 @@ pub async fn attempt_chunk(
     app: &App,
     obligation: &mut Obligation,
     now: Timestamp,
-) -> Result<Verdict, StoreError> {
+) -> Result<Next, StoreError> {
     let Subject::Deliveries(chunk) = &mut obligation.subject else {
-        return Ok(Verdict::Done);
+        return Ok(Next::Done);
     };
     let executors: BTreeSet<_> = chunk.owed.iter().map(|owed| &owed.executor_id).collect();
     let sweeps = executors
@@ -70,5 +70,5 @@ pub async fn attempt_chunk(
     chunk.owed = attempt(app, chunk, now).await?;
     obligation.failures = 0;
     let next = chunk.owed.iter().map(|owed| owed.due_at).min();
-    Ok(next.map_or(Verdict::Done, Verdict::Again))
+    Ok(next.map_or(Next::Done, Next::Again))
 }

@@ -32,7 +32,8 @@ pub struct Obligation {
     /// The batch of the mutation, or another unique id.
     pub id: Uuid,
     /// When it was written.
-    pub opened_at: Timestamp,
+    #[serde(rename = "opened_at")]
+    pub begun_at: Timestamp,
     /// What it is about.
     #[serde(flatten)]
     pub subject: Subject,
@@ -40,8 +41,8 @@ pub struct Obligation {
     #[serde(default)]
     pub failures: u32,
     /// Which tick works on it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim: Option<Claim>,
+    #[serde(default, rename = "claim", skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
 }
 
 /// What an obligation is about.
@@ -108,7 +109,7 @@ pub enum Subject {
 
 /// What is to become of an obligation after a look at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Next {
     /// Everything is met or undone: delete it.
     Done,
     /// Look again at this moment.
@@ -117,7 +118,7 @@ pub enum Verdict {
 
 /// A tick at work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct Hold {
     /// Until when others leave the obligation alone.
     pub until: Timestamp,
     /// Tells this tick's claim from another's.
@@ -131,19 +132,19 @@ impl Obligation {
     }
 
     /// A new obligation.
-    pub fn of(id: Uuid, opened_at: Timestamp, subject: Subject) -> Self {
+    pub fn of(id: Uuid, begun_at: Timestamp, subject: Subject) -> Self {
         Self {
             id,
-            opened_at,
+            begun_at,
             subject,
             failures: 0,
-            claim: None,
+            hold: None,
         }
     }
 
     /// The key under which its writer puts it.
     pub fn first_key(&self) -> String {
-        self.key_at(self.opened_at.plus_millis(WRITERS_TIME))
+        self.key_at(self.begun_at.plus_millis(WRITERS_TIME))
     }
 
     /// The key under which it is due at `at`.
@@ -156,7 +157,7 @@ impl Obligation {
 
     /// The last moment at which its writer may start a put.
     pub fn write_deadline(&self) -> Timestamp {
-        self.opened_at.plus_millis(crate::service::WRITE_WINDOW)
+        self.begun_at.plus_millis(crate::service::WRITE_WINDOW)
     }
 
     /// Its JSON.
@@ -169,7 +170,7 @@ impl Obligation {
     /// # Errors
     ///
     /// The store's; then the mutation must not begin.
-    pub async fn open(&self, app: &App) -> Result<(), StoreError> {
+    pub async fn begin(&self, app: &App) -> Result<(), StoreError> {
         let key = self.first_key();
         app.store
             .put(&key, self.to_json()?, None, Condition::Absent)
@@ -191,8 +192,8 @@ impl Obligation {
     /// Deletes it, after all it is about is met or undone. A failure is left to the tick, and
     /// so is everything once the writer's time is over: the tick may be at work on it. Says whether
     /// it is closed.
-    pub async fn close(&self, app: &App) -> bool {
-        if app.clock.now().since(self.opened_at) >= WRITERS_TIME {
+    pub async fn end(&self, app: &App) -> bool {
+        if app.clock.now().since(self.begun_at) >= WRITERS_TIME {
             return false;
         }
         let deleted = app.store.delete(&self.first_key()).await;
@@ -208,14 +209,9 @@ impl Obligation {
     /// # Errors
     ///
     /// The store's; then it is looked at again under the old key.
-    pub async fn finish(
-        mut self,
-        app: &App,
-        key: &str,
-        verdict: Verdict,
-    ) -> Result<(), StoreError> {
-        if let Verdict::Again(at) = verdict {
-            self.claim = None;
+    pub async fn finish(mut self, app: &App, key: &str, next: Next) -> Result<(), StoreError> {
+        if let Next::Again(at) = next {
+            self.hold = None;
             let later = self.key_at(at);
             let body = self.to_json()?;
             app.store.put(&later, body, None, Condition::Always).await?;
@@ -227,10 +223,10 @@ impl Obligation {
     }
 
     /// Closes it, as work for after the answer.
-    pub fn close_after(self, app: &Rc<App>) -> Rest {
+    pub fn end_after(self, app: &Rc<App>) -> Rest {
         let app = app.clone();
         Box::pin(async move {
-            self.close(&app).await;
+            self.end(&app).await;
         })
     }
 }

@@ -93,12 +93,12 @@ pub fn obligation(exchange: &ExchangeId) -> Obligation {
     }
     Obligation {
         id: uuid::Builder::from_custom_bytes(id).into_uuid(),
-        opened_at: Timestamp::from_millis(0),
+        begun_at: Timestamp::from_millis(0),
         subject: Subject::Derivation {
             exchange_id: exchange.clone(),
         },
         failures: 0,
-        claim: None,
+        hold: None,
     }
 }
 

@@ -76,7 +76,7 @@ async fn standing(app: &App, exchange: &ExchangeId) -> Result<Standing, StoreErr
     if executors.rows.is_empty() && events.rows.is_empty() {
         return Ok(Standing::New);
     }
-    obligation(exchange).open(app).await?;
+    obligation(exchange).begin(app).await?;
     begin(app, exchange).await?;
     Ok(Standing::Underway(Stage::Executors))
 }

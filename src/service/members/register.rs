@@ -73,14 +73,14 @@ async fn run(
     // 1.
     let store = app.store.as_ref();
     let record_key = layout::executor(&exchange, &id);
-    let (existing, opened) = join(store.get(&record_key), obligation.open(&app)).await;
+    let (existing, opened) = join(store.get(&record_key), obligation.begin(&app)).await;
     let error = match (existing, opened) {
         (Ok(None), Ok(())) => None,
         (Ok(Some(_)), _) => Some(ServiceError::AlreadyRegistered),
         (Err(error), _) | (_, Err(error)) => Some(error.into()),
     };
     if let Some(error) = error {
-        return (Err(error), obligation.close_after(&app));
+        return (Err(error), obligation.end_after(&app));
     }
     // 2.
     if let Err(error) = keys::put(&app, &exchange, &key.hash(), &id, now).await {
@@ -113,7 +113,7 @@ async fn run(
     // 4.
     let written = write_event(&app, &obligation).await;
     let rest = if written {
-        obligation.close_after(&app)
+        obligation.end_after(&app)
     } else {
         nothing()
     };
@@ -177,7 +177,7 @@ fn withdraw(app: &Rc<App>, exchange: ExchangeId, obligation: Obligation) -> Rest
                 return;
             }
         }
-        obligation.close(&app).await;
+        obligation.end(&app).await;
     }
     .boxed_local()
 }

@@ -55,14 +55,14 @@ async fn run(
             announced: false,
         };
         let obligation = Obligation::new(&app, subject);
-        if let Err(error) = obligation.open(&app).await {
-            return (Err(error.into()), obligation.close_after(&app));
+        if let Err(error) = obligation.begin(&app).await {
+            return (Err(error.into()), obligation.end_after(&app));
         }
         let put = put(&app, &exchange, reference, &deeds, &obligation).await;
         match put {
             (Ok(thread), _) => return settle(app, exchange, thread, obligation).await,
             (Err(Failure::Refused(NotCreated::Taken)), _) => {
-                obligation.close(&app).await;
+                obligation.end(&app).await;
             }
             (Err(failure), definite) => {
                 let error = match failure {
@@ -73,7 +73,7 @@ async fn run(
                     Failure::Store(error) => ServiceError::Store(error),
                 };
                 let rest = if definite {
-                    obligation.close_after(&app)
+                    obligation.end_after(&app)
                 } else {
                     nothing()
                 };
@@ -106,7 +106,7 @@ async fn put(
     let swapped = swap(target, None, ours, |existing: Option<Thread>| {
         let stamp = Stamp {
             batch_id: obligation.id,
-            now: obligation.opened_at,
+            now: obligation.begun_at,
             new_id: &|| app.clock.new_id(),
         };
         let made = Thread::create(&reference, deeds.to_vec(), &stamp);

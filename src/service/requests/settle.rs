@@ -62,11 +62,11 @@ pub async fn settle(
             thread: &thread,
             exchange: &exchange,
             batch_id: obligation.id,
-            opened_at: obligation.opened_at,
+            begun_at: obligation.begun_at,
         };
         match announce(&app, &announcement, None, None, 0).await {
             // What stays open the tick announces again: nothing may have been sent by then.
-            Ok(chunks) if obligation.close(&app).await => {
+            Ok(chunks) if obligation.end(&app).await => {
                 attempt_all(&app, chunks).await;
             }
             Ok(_) => {}

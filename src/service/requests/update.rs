@@ -68,11 +68,11 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
     // 1.
     let (loaded, opened) = join(
         read::get(&app, &exchange, &reference),
-        obligation.open(&app),
+        obligation.begin(&app),
     )
     .await;
     if let Err(error) = opened {
-        return (Err(error.into()), obligation.close_after(&app));
+        return (Err(error.into()), obligation.end_after(&app));
     }
     let known = async {
         let current = loaded?;
@@ -81,7 +81,7 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
     };
     let (current, capabilities) = match known.await {
         Ok(known) => known,
-        Err(error) => return (Err(error), obligation.close_after(&app)),
+        Err(error) => return (Err(error), obligation.end_after(&app)),
     };
     // 2.
     let actor = Actor {
@@ -104,10 +104,10 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
     let swapped = commit(&app, &key, &obligation, current, &now, decision).await;
     match swapped.result {
         Ok(Outcome::Committed(thread)) => settle(app, exchange, *thread, obligation).await,
-        Ok(Outcome::Unchanged(state)) => (Ok(*state), obligation.close_after(&app)),
+        Ok(Outcome::Unchanged(state)) => (Ok(*state), obligation.end_after(&app)),
         // A put whose fate is unknown may still commit: the tick will see.
         Err(failure) if !swapped.definite => (Err(failure.into()), nothing()),
-        Err(failure) => (Err(failure.into()), obligation.close_after(&app)),
+        Err(failure) => (Err(failure.into()), obligation.end_after(&app)),
     }
 }
 

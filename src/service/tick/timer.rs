@@ -1,12 +1,13 @@
 //! A timer is due: what has fallen due to its thread is done, as a batch of its own.
 
-use crate::app::App;
+use super::batch::{Batch, complete};
+use super::context::{Seen, Tick};
 use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::thread::document::Thread;
 use crate::domain::thread::transition::decide_due;
-use crate::domain::time::Timestamp;
+use crate::runtime::log::warn;
 use crate::service::ServiceError;
-use crate::service::due::obligations::{Obligation, Subject, Verdict};
+use crate::service::due::obligations::{Next, Obligation, Subject};
 use crate::service::due::timers::go_on;
 use crate::service::requests::commit::{Outcome, commit};
 use crate::storage::cas::{Failure, load};
@@ -15,37 +16,25 @@ use crate::storage::{StoreError, layout};
 /// Milliseconds until a thread at which others were too busy is looked at again.
 const BUSY_PAUSE: i64 = 1_000;
 
-/// What came of a timer.
-pub struct Fired {
-    /// What is to become of it.
-    pub verdict: Verdict,
-    /// The obligation of the batch that it led to.
-    pub committed: Option<Obligation>,
-}
-
-/// Does what is due to a thread at `now`, as a batch of its own; without any, sets the timer for
-/// the moment that remains.
+/// Does what is due to a thread as a batch of its own, completes and announces it; where nothing
+/// is due, sets the timer for the moment that remains.
 ///
 /// # Errors
 ///
 /// The store's; then the timer is to be seen to again.
-pub async fn fire(
-    app: &App,
+pub async fn see_to(
+    tick: &Tick<'_>,
     exchange: &ExchangeId,
     reference: &Ref,
-    now: Timestamp,
-) -> Result<Fired, StoreError> {
-    let done = |committed| Fired {
-        verdict: Verdict::Done,
-        committed,
-    };
+) -> Result<Seen, StoreError> {
+    let (app, now) = (tick.app, tick.now());
     let key = layout::thread(exchange, reference);
     let Some(current) = load::<Thread>(app.store.as_ref(), &key).await? else {
-        return Ok(done(None));
+        return Ok(Next::Done.into());
     };
     if decide_due(&current.document, now).is_empty() {
         go_on(app, exchange, &current.document.state, now).await?;
-        return Ok(done(None));
+        return Ok(Next::Done.into());
     }
     let subject = Subject::Thread {
         exchange_id: exchange.clone(),
@@ -54,27 +43,55 @@ pub async fn fire(
     };
     // By the clock, as any writer's: a tick may come later than its scheduled time.
     let obligation = Obligation::new(app, subject);
-    obligation.open(app).await?;
+    obligation.begin(app).await?;
     let decide = |thread: &Thread, now| Ok(decide_due(thread, now));
     let swapped = commit(app, &key, &obligation, current, &|| now, decide).await;
     match swapped.result {
-        Ok(Outcome::Committed(_)) => return Ok(done(Some(obligation))),
-        Ok(Outcome::Unchanged(state)) => go_on(app, exchange, &state, now).await?,
+        Ok(Outcome::Committed(_)) => Ok(see_through(tick, exchange, reference, &obligation).await),
+        Ok(Outcome::Unchanged(state)) => {
+            go_on(app, exchange, &state, now).await?;
+            obligation.end(app).await;
+            Ok(Next::Done.into())
+        }
         Err(failure) => {
             // A put whose fate is unknown may still commit: the batch's own obligation stays.
             if swapped.definite {
-                obligation.close(app).await;
+                obligation.end(app).await;
             }
-            return match failure {
+            match failure {
                 Failure::Store(error) | Failure::Refused(ServiceError::Store(error)) => Err(error),
-                Failure::Contended => Ok(Fired {
-                    verdict: Verdict::Again(now.plus_millis(BUSY_PAUSE)),
-                    committed: None,
-                }),
-                Failure::Refused(_) => Ok(done(None)),
-            };
+                Failure::Contended => Ok(Next::Again(now.plus_millis(BUSY_PAUSE)).into()),
+                Failure::Refused(_) => Ok(Next::Done.into()),
+            }
         }
     }
-    obligation.close(app).await;
-    Ok(done(None))
+}
+
+/// Completes and announces the batch that was just committed. What fails is left to a later tick.
+async fn see_through(
+    tick: &Tick<'_>,
+    exchange: &ExchangeId,
+    reference: &Ref,
+    obligation: &Obligation,
+) -> Seen {
+    let batch = Batch {
+        exchange,
+        reference,
+        id: obligation.id,
+        begun_at: obligation.begun_at,
+    };
+    let announced = match complete(tick, &batch, false).await {
+        Ok(announced) => {
+            obligation.end(tick.app).await;
+            announced.unwrap_or_default()
+        }
+        Err(error) => {
+            warn("what has fallen due is left to a later tick", &error);
+            Vec::new()
+        }
+    };
+    Seen {
+        next: Next::Done,
+        announced,
+    }
 }
