@@ -74,7 +74,7 @@ pub enum SetupError {
 /// # Errors
 ///
 /// It is not bound.
-pub fn open(
+pub fn connect(
     env: &Env,
     prefix: &str,
     storage: &Storage,
@@ -118,7 +118,7 @@ impl App {
             config
         };
         let clock: Rc<dyn Clock> = Rc::new(SystemClock);
-        let store = open(env, "", &config.storage, &isolate.disk, &clock)?;
+        let store = connect(env, "", &config.storage, &isolate.disk, &clock)?;
         let transport = Rc::new(FetchTransport {
             clock: clock.clone(),
         });

@@ -27,10 +27,10 @@ pub struct Isolate {
     pub disk: Rc<disk::Memory>,
     /// Summaries that the backend does not list.
     pub summaries: SummaryCache,
-    /// Exchanges in which every thread is derived.
-    pub derived: RefCell<HashSet<ExchangeId>>,
-    /// Exchanges that this isolate is deriving, and when to take that work for lost.
-    pub deriving: RefCell<HashMap<ExchangeId, Timestamp>>,
+    /// Exchanges of which everything is there: nothing is left to import.
+    pub imported: RefCell<HashSet<ExchangeId>>,
+    /// Exchanges that this isolate is importing, and when to take that work for lost.
+    pub importing: RefCell<HashMap<ExchangeId, Timestamp>>,
     /// Records of executors, by key and tag.
     pub records: SummaryCache,
     /// Access tokens of providers.

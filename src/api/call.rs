@@ -14,7 +14,7 @@ use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::ApiKey;
 use crate::domain::limits::BODY_BYTES;
 use crate::domain::text::{Fields, Invalid};
-use crate::domain::thread::state::Tag;
+use crate::domain::thread::state::Version;
 use crate::service::ServiceError;
 use crate::service::members::authenticate::{Login, authenticate};
 
@@ -207,14 +207,14 @@ fn is_json(content_type: &str) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// The tags that an `If-Match` or `If-None-Match` header names; `None` for `*`.
+/// The versions that an `If-Match` or `If-None-Match` header names; `None` for `*`.
 ///
 /// A tag that is none of ours matches nothing. `weak` says whether `W/` tags count.
-pub fn tags(header: &str, weak: bool) -> Option<Vec<Tag>> {
+pub fn versions(header: &str, weak: bool) -> Option<Vec<Version>> {
     if header.trim() == "*" {
         return None;
     }
-    let parse = |tag: &str| -> Option<Tag> {
+    let parse = |tag: &str| -> Option<Version> {
         let tag = tag.trim();
         let tag = match tag.strip_prefix("W/") {
             Some(tag) if weak => tag,
@@ -227,8 +227,8 @@ pub fn tags(header: &str, weak: bool) -> Option<Vec<Tag>> {
             None => (tag, false),
         };
         let canonical = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
-        let version = if canonical { digits.parse().ok() } else { None };
-        version.map(|version| Tag { version, is_due })
+        let number = if canonical { digits.parse().ok() } else { None };
+        number.map(|number| Version { number, is_due })
     };
     Some(header.split(',').filter_map(parse).collect())
 }
@@ -252,14 +252,17 @@ mod tests {
     }
 
     #[test]
-    fn entity_tags() {
-        let tag = |version, is_due| Tag { version, is_due };
-        assert_eq!(tags("*", false), None);
-        assert_eq!(tags("\"3\"", false), Some(vec![tag(3, false)]));
+    fn entity_versions() {
+        let version = |number, is_due| Version { number, is_due };
+        assert_eq!(versions("*", false), None);
+        assert_eq!(versions("\"3\"", false), Some(vec![version(3, false)]));
         let list = "\"3\", \"12-due\"";
-        assert_eq!(tags(list, false), Some(vec![tag(3, false), tag(12, true)]));
-        assert_eq!(tags("W/\"3\"", false), Some(vec![]));
-        assert_eq!(tags("W/\"3\"", true), Some(vec![tag(3, false)]));
+        assert_eq!(
+            versions(list, false),
+            Some(vec![version(3, false), version(12, true)])
+        );
+        assert_eq!(versions("W/\"3\"", false), Some(vec![]));
+        assert_eq!(versions("W/\"3\"", true), Some(vec![version(3, false)]));
         for bad in [
             "",
             "3",
@@ -272,7 +275,7 @@ mod tests {
             "\"3-DUE\"",
             "\"3-due-due\"",
         ] {
-            assert_eq!(tags(bad, true), Some(vec![]), "{bad}");
+            assert_eq!(versions(bad, true), Some(vec![]), "{bad}");
         }
     }
 }

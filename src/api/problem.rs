@@ -206,12 +206,12 @@ fn answer_service(error: ServiceError) -> Answer {
             "already_registered",
             "This executor id is registered already; choose another.",
         ),
-        ServiceError::VersionDiffers { tag } => Answer::new(
+        ServiceError::VersionDiffers { version } => Answer::new(
             412,
             "version_differs",
-            format!("The request is at version {tag} now; read it again."),
+            format!("The request is at version {version} now; read it again."),
         )
-        .with("version", tag.version),
+        .with("version", version.number),
         ServiceError::TooLarge { what, limit, unit } => too_large(what, limit, unit),
         ServiceError::Importing => Answer::new(
             503,

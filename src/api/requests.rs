@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::call::{Call, Caller, tags};
+use super::call::{Call, Caller, versions};
 use super::problem::ApiError;
 use super::reply::Reply;
 use crate::domain::cursor::Cursor;
@@ -16,7 +16,7 @@ use crate::domain::thread::document::Thread;
 use crate::domain::thread::event::Event;
 use crate::domain::thread::posted::NewRequest;
 use crate::domain::thread::row::{Row, VersionedRow};
-use crate::domain::thread::state::Tag;
+use crate::domain::thread::state::Version;
 use crate::domain::thread::status::{Priority, Status};
 use crate::domain::thread::transition::Update;
 use crate::domain::time::Timestamp;
@@ -38,7 +38,7 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     let body = json!({"ref": state.reference, "status": state.status});
     Ok(Reply::json(201, &body)
         .header("Location", location)
-        .header("ETag", etag(state.tag_as_of(call.app.clock.now()))))
+        .header("ETag", etag(state.version_as_of(call.app.clock.now()))))
 }
 
 /// 200 with the thread, as it is by now; 304 when the client has this version and nothing has
@@ -49,20 +49,20 @@ pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let loaded = caller.found(read::get(&call.app, &caller.exchange, &reference).await)?;
     let mut thread = loaded.document;
     let now = call.app.clock.now();
-    let tag = thread.state.tag_as_of(now);
+    let version = thread.state.version_as_of(now);
     let known = call
         .header("If-None-Match")
-        .is_some_and(|header| tags(&header, true).is_none_or(|list| list.contains(&tag)));
+        .is_some_and(|header| versions(&header, true).is_none_or(|list| list.contains(&version)));
     if let Some(state) = thread.state.as_of(now) {
         thread.state = state;
     }
     // One version may fall due twice, so that its tag alone would hide the second time.
-    let reply = if known && !tag.is_due {
+    let reply = if known && !version.is_due {
         Reply::empty(304)
     } else {
         Reply::json(200, &HashMap::from([("thread", Shown::of(&thread))]))
     };
-    Ok(reply.header("ETag", etag(tag)))
+    Ok(reply.header("ETag", etag(version)))
 }
 
 /// 200 with the status after the change.
@@ -82,7 +82,9 @@ async fn change(
 ) -> Result<Reply, ApiError> {
     let caller = call.caller().await?;
     let reference = call.reference()?;
-    let accepted = call.header("If-Match").and_then(|text| tags(&text, false));
+    let accepted = call
+        .header("If-Match")
+        .and_then(|text| versions(&text, false));
     let fields = if needs_body {
         call.fields(BODY_BYTES).await?
     } else {
@@ -93,11 +95,11 @@ async fn change(
         reference,
         actor: caller.executor.clone(),
         update: parse(fields)?,
-        tags: accepted,
+        versions: accepted,
     };
     let state = caller.found(update(&call.app, request).await)?;
     let now = call.app.clock.now();
-    let tag = state.tag_as_of(now);
+    let version = state.version_as_of(now);
     let state = state.as_of(now).unwrap_or(state);
     let changed = Changed {
         reference: &state.reference,
@@ -105,7 +107,7 @@ async fn change(
         version: state.version,
         lease_until: state.lease_until,
     };
-    Ok(Reply::json(200, &changed).header("ETag", etag(tag)))
+    Ok(Reply::json(200, &changed).header("ETag", etag(version)))
 }
 
 /// 200 with a page of threads.
@@ -187,8 +189,8 @@ fn parse_cursor(
 }
 
 /// The entity tag of what is shown.
-fn etag(tag: Tag) -> String {
-    format!("\"{tag}\"")
+fn etag(version: Version) -> String {
+    format!("\"{version}\"")
 }
 
 /// A request after a change.

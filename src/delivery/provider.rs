@@ -24,12 +24,12 @@ pub struct Provider {
     /// rang them before.
     pub clears: bool,
     /// The next step of a delivery, after these turns.
-    pub step: fn(&Job, &[Turn]) -> Step,
+    pub next_move: fn(&Job, &[Turn]) -> Move,
 }
 
 /// One delivery to make.
 pub struct Job<'a> {
-    /// The configuration of the channel or hook, its credentials opened.
+    /// The configuration of the channel or hook, its credentials unsealed.
     pub config: &'a Map<String, Value>,
     /// What happened.
     pub notice: &'a Notice,
@@ -78,7 +78,7 @@ pub struct Created {
 
 /// What to do next.
 #[derive(Debug, PartialEq)]
-pub enum Step {
+pub enum Move {
     /// Send this, and ask again with its answer.
     Send(Request),
     /// The attempt is over.

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use worker::{AbortSignal, Fetch, Headers, Method, RequestInit, RequestRedirect, web_sys};
 
 use super::http::{Answer, Request, Response, Turn, Unreachable};
-use super::provider::{Job, Provider, Step};
+use super::provider::{Job, Move, Provider};
 use super::retry::{Verdict, last_response, parse_retry_after};
 use crate::domain::member::address::parse_address;
 use crate::domain::time::Timestamp;
@@ -71,7 +71,7 @@ impl Outbound {
     }
 
     /// Lets a tick go on for longer than the background of a request.
-    pub fn is_of_tick(&self) {
+    pub fn allow_tick_time(&self) {
         self.begin_within.set(TICK_BEGINS_WITHIN);
     }
 
@@ -86,19 +86,19 @@ impl Outbound {
         let mut turns: Vec<Turn> = Vec::new();
         let status = |turns: &[Turn]| last_response(turns).map(|response| response.status);
         while turns.len() < TURNS {
-            match (provider.step)(job, &turns) {
-                Step::Send(_) if job.is_overfull() => {
+            match (provider.next_move)(job, &turns) {
+                Move::Send(_) if job.is_overfull() => {
                     let verdict = Verdict::failed("what would be sent is too large");
                     return Some((verdict, status(&turns)));
                 }
-                Step::Send(mut request) => {
+                Move::Send(mut request) => {
                     let answer = self.send(&mut request, deadline).await;
                     if answer == Err(Unreachable::Busy) {
                         return None;
                     }
                     turns.push(Turn { request, answer });
                 }
-                Step::End(verdict) => return Some((verdict, status(&turns))),
+                Move::End(verdict) => return Some((verdict, status(&turns))),
             }
         }
         Some((Verdict::failed("it did not come to an end"), status(&turns)))

@@ -10,7 +10,7 @@ use crate::domain::time::Timestamp;
 pub struct Tokens(RefCell<HashMap<String, (String, Timestamp)>>);
 
 /// Tokens that an isolate keeps; when there are more it begins anew.
-const KEPT_TOKENS: usize = 1_000;
+const TOKENS_KEPT: usize = 1_000;
 
 impl Tokens {
     /// The token kept under `key`, if it is still good at `now`.
@@ -23,7 +23,7 @@ impl Tokens {
     /// Keeps a token until it expires.
     pub fn keep(&self, key: &str, token: &str, until: Timestamp) {
         let mut tokens = self.0.borrow_mut();
-        if tokens.len() >= KEPT_TOKENS {
+        if tokens.len() >= TOKENS_KEPT {
             tokens.clear();
         }
         tokens.insert(key.to_owned(), (token.to_owned(), until));

@@ -10,7 +10,7 @@ use crate::domain::member::quiet_hours::Zones;
 use crate::domain::time::Timestamp;
 
 /// Zones that an isolate keeps a formatter of; when there are more it begins anew.
-const KEPT: usize = 100;
+const FORMATTERS_KEPT: usize = 100;
 
 /// The zones of the runtime.
 #[derive(Default)]
@@ -56,7 +56,7 @@ impl IntlZones {
         let class: Function = Reflect::get(&intl, &"DateTimeFormat".into())?.dyn_into()?;
         // Throws when there is no such zone.
         let formatter = Reflect::construct(&class, &Array::of2(&"en-US".into(), &options))?;
-        if formatters.len() >= KEPT {
+        if formatters.len() >= FORMATTERS_KEPT {
             formatters.clear();
         }
         formatters.insert(zone.to_owned(), formatter.clone());

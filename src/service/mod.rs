@@ -15,7 +15,7 @@ mod tests;
 use crate::domain::limits::{THREAD_BYTES, THREAD_VALUES};
 use crate::domain::text::Invalid;
 use crate::domain::thread::document::Thread;
-use crate::domain::thread::state::Tag;
+use crate::domain::thread::state::Version;
 use crate::domain::thread::transition::Refusal;
 use crate::runtime::background::Dropped;
 use crate::storage::cas::Failure;
@@ -39,8 +39,8 @@ pub enum ServiceError {
     Refused(Refusal),
     /// The client's condition names another version.
     VersionDiffers {
-        /// The thread's tag.
-        tag: Tag,
+        /// The version that the thread is at.
+        version: Version,
     },
     /// The document would grow beyond its limit.
     TooLarge {

@@ -1,4 +1,5 @@
-//! Executors' records: the one way to read them, to open their credentials, to summarize them.
+//! Executors' records: the one way to read them, to unseal their credentials, to
+//! summarize them.
 
 use std::rc::Rc;
 
@@ -96,12 +97,12 @@ pub async fn read_own(app: &App, owner: Owner<'_>) -> Result<Executor, ServiceEr
     Ok(executor)
 }
 
-/// The configuration of a channel or hook with its credentials opened.
+/// The configuration of a channel or hook with its credentials unsealed.
 ///
 /// # Errors
 ///
-/// One of them does not open.
-pub fn open(
+/// One of them cannot be unsealed.
+pub fn unseal(
     app: &App,
     owner: Owner<'_>,
     form: &Form,
@@ -112,7 +113,7 @@ pub fn open(
         owner: &owner.sealed_for(),
     };
     let mut config = config.clone();
-    seal.open(&mut config, form)?;
+    seal.unseal(&mut config, form)?;
     Ok(config)
 }
 

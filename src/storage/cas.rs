@@ -25,7 +25,7 @@ pub struct Loaded<D> {
 }
 
 /// What a decision wants of the store.
-pub enum Step<T> {
+pub enum Decision<T> {
     /// Write these bytes, with this summary; `T` is the result once they are stored.
     Put(Vec<u8>, Option<String>, T),
     /// Nothing needs to be written.
@@ -94,7 +94,7 @@ pub async fn swap<D: DeserializeOwned, T, E>(
     target: Target<'_>,
     mut current: Option<Loaded<D>>,
     ours: impl Fn(&D) -> Option<T>,
-    mut decide: impl FnMut(Option<D>) -> Result<Step<T>, E>,
+    mut decide: impl FnMut(Option<D>) -> Result<Decision<T>, E>,
 ) -> Swapped<T, E> {
     let Target {
         store,
@@ -112,8 +112,8 @@ pub async fn swap<D: DeserializeOwned, T, E>(
             None => (None, None),
         };
         let (body, summary, outcome) = match decide(document) {
-            Ok(Step::Put(body, summary, outcome)) => (body, summary, outcome),
-            Ok(Step::Keep(outcome)) => return Swapped::new(Ok(outcome), definite),
+            Ok(Decision::Put(body, summary, outcome)) => (body, summary, outcome),
+            Ok(Decision::Keep(outcome)) => return Swapped::new(Ok(outcome), definite),
             Err(refusal) => return Swapped::new(Err(Failure::Refused(refusal)), definite),
         };
         // 2.

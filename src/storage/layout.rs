@@ -95,23 +95,23 @@ fn due_name(key: &str) -> Option<(&'static str, &str)> {
 }
 
 /// How far a bucket of another MESS server has been taken over.
-pub fn derived(exchange: &ExchangeId) -> String {
+pub fn import_progress(exchange: &ExchangeId) -> String {
     format!("derived/exchange={exchange}.json")
 }
 
 /// The events of foreign threads, sorted by thread while a bucket is taken over.
-pub fn derived_threads(exchange: &ExchangeId) -> String {
+pub fn import_parts(exchange: &ExchangeId) -> String {
     format!("derived/exchange={exchange}/")
 }
 
 /// What stretch `part` of the log says of one thread.
-pub fn derived_part(exchange: &ExchangeId, reference: &Ref, part: u64) -> String {
+pub fn import_part(exchange: &ExchangeId, reference: &Ref, part: u64) -> String {
     format!("derived/exchange={exchange}/{reference}/{part:012}.jsonl")
 }
 
 /// The thread whose part lies under `key`.
-pub fn derived_ref(exchange: &ExchangeId, key: &str) -> Option<Ref> {
-    let rest = key.strip_prefix(&derived_threads(exchange))?;
+pub fn import_ref(exchange: &ExchangeId, key: &str) -> Option<Ref> {
+    let rest = key.strip_prefix(&import_parts(exchange))?;
     Ref::parse(rest.split_once('/')?.0).ok()
 }
 

@@ -27,7 +27,7 @@ use crate::domain::thread::document::Thread;
 use crate::domain::thread::event::Event;
 use crate::domain::thread::state::{fold, next_moment};
 use crate::domain::time::Timestamp;
-use crate::service::deliveries::record::{Attempt, External, KEPT};
+use crate::service::deliveries::record::{Attempt, External, KEPT_FOR};
 use crate::service::due::obligations::{LAST_LOOK, Obligation, Subject};
 use crate::service::keys::KeyRecord;
 use crate::storage::index::entries;
@@ -118,7 +118,7 @@ fn sort_in(
             return unreadable("an obligation");
         };
         // A taking over is due at once and for as long as it takes.
-        let takes_over = matches!(obligation.subject, Subject::Derivation { .. });
+        let takes_over = matches!(obligation.subject, Subject::Import { .. });
         let overdue = layout::due_at(key).is_none_or(|at| now.since(at) > TICK_LATE);
         if overdue && !takes_over {
             unreadable("seen to: it is overdue");
@@ -130,7 +130,7 @@ fn sort_in(
             | Subject::Sweep { exchange_id, .. }
             | Subject::Timer { exchange_id, .. }
             | Subject::Registration { exchange_id, .. }
-            | Subject::Derivation { exchange_id } => exchange_id.as_str().to_owned(),
+            | Subject::Import { exchange_id } => exchange_id.as_str().to_owned(),
         };
         let objects = exchanges.entry(exchange).or_default();
         if let (Subject::Timer { reference, .. }, Some(at)) =
@@ -184,7 +184,7 @@ fn sort_in(
             objects.derived = serde_json::from_str(text).ok();
         }
         "attempts" => match serde_json::from_str::<Attempt>(text) {
-            Ok(attempt) if now.since(attempt.at) > KEPT.saturating_add(SWEEP_LATE) => {
+            Ok(attempt) if now.since(attempt.at) > KEPT_FOR.saturating_add(SWEEP_LATE) => {
                 unreadable("deleted: it is older than a week");
             }
             Ok(_) => {}
@@ -383,8 +383,8 @@ fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timesta
     for obligation in &objects.obligations {
         let lifetime = match obligation.subject {
             // A timer may be set for any moment.
-            Subject::Derivation { .. } | Subject::Timer { .. } => continue,
-            Subject::Sweep { .. } => KEPT.saturating_add(SWEEP_LATE),
+            Subject::Import { .. } | Subject::Timer { .. } => continue,
+            Subject::Sweep { .. } => KEPT_FOR.saturating_add(SWEEP_LATE),
             Subject::Deliveries(_) => DELIVERED_WITHIN,
             Subject::Thread { .. }
             | Subject::Announcement { .. }

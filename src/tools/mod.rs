@@ -26,7 +26,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 use worker::{Env, Request, Response};
 
-use crate::app::{App, SetupError, open};
+use crate::app::{App, SetupError, connect};
 use crate::config::Config;
 use crate::domain::time::Timestamp;
 use crate::runtime::background::Background;
@@ -124,12 +124,12 @@ fn target(env: &Env, app: &App) -> Result<Rc<dyn ObjectStore>, ToolError> {
         let text = env.var(&format!("TO_{name}")).ok();
         text.map(|text| text.to_string())
     };
-    let open = |config: Config| {
-        TARGET.with(|memory| open(env, "TO_", &config.storage, memory, &app.clock))
+    let connect = |config: Config| {
+        TARGET.with(|memory| connect(env, "TO_", &config.storage, memory, &app.clock))
     };
     Config::read(variable, app.zones.as_ref())
         .map_err(SetupError::from)
-        .and_then(open)
+        .and_then(connect)
         .map_err(ToolError::Target)
 }
 

@@ -50,7 +50,9 @@ pub async fn step(app: &Rc<App>, query: &BTreeMap<String, String>) -> Result<Val
             let obligation = obligation(&exchange);
             if given("begin").is_some() {
                 obligation.begin(app).await?;
-                app.store.delete(&layout::derived(&exchange)).await?;
+                app.store
+                    .delete(&layout::import_progress(&exchange))
+                    .await?;
             }
             let done = advance(app, &exchange).await?;
             if done {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::delivery::http::{Request, Turn};
-use crate::delivery::provider::{Job, Provider, Step, escape_tags, shorten};
+use crate::delivery::provider::{Job, Move, Provider, escape_tags, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
 use crate::domain::member::forms::{Field, Form, Kind};
 
@@ -20,16 +20,16 @@ pub const PROVIDER: Provider = Provider {
     },
     gives_ids: false,
     clears: false,
-    step,
+    next_move,
 };
 
-fn step(job: &Job, turns: &[Turn]) -> Step {
+fn next_move(job: &Job, turns: &[Turn]) -> Move {
     if turns.is_empty() {
-        return Step::Send(message(job));
+        return Move::Send(message(job));
     }
     let body = last_response(turns).map_or(Value::Null, crate::delivery::http::Response::json);
     let word = body.pointer("/error/status").unwrap_or(&Value::Null);
-    Step::End(judge_last(turns).because(error_word(word)))
+    Move::End(judge_last(turns).because(error_word(word)))
 }
 
 /// One thread of the space for each request; without the option its key would be ignored.

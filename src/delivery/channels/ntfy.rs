@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::delivery::http::{Request, Turn};
-use crate::delivery::provider::{Job, Provider, Step, shorten};
+use crate::delivery::provider::{Job, Move, Provider, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
 use crate::domain::limits::{CREDENTIAL_CHARS, TOPIC_CHARS};
 use crate::domain::member::forms::{Field, Form, Kind, text};
@@ -40,26 +40,26 @@ pub const PROVIDER: Provider = Provider {
     },
     gives_ids: false,
     clears: true,
-    step,
+    next_move,
 };
 
 /// A notification, which later ones of the same request replace. Who has no part in the request
 /// any more is not rung: their notification is cleared, or replaced where the server is too old
 /// to clear one (before 2.16 it knows no such path).
-fn step(job: &Job, turns: &[Turn]) -> Step {
+fn next_move(job: &Job, turns: &[Turn]) -> Move {
     let clears = job.is_bystander && job.notice.thread.is_some();
     match (turns, last_response(turns)) {
-        ([], _) if clears => Step::Send(clear(job)),
-        ([], _) => Step::Send(publish(job)),
+        ([], _) if clears => Move::Send(clear(job)),
+        ([], _) => Move::Send(publish(job)),
         ([_], Some(response)) if clears && matches!(response.status, 404 | 405) => {
-            Step::Send(publish(job))
+            Move::Send(publish(job))
         }
         (_, Some(response)) => {
             let word = response.json();
             let word = error_word(word.get("error").unwrap_or(&Value::Null));
-            Step::End(judge_last(turns).because(word))
+            Move::End(judge_last(turns).because(word))
         }
-        (_, None) => Step::End(judge_last(turns)),
+        (_, None) => Move::End(judge_last(turns)),
     }
 }
 

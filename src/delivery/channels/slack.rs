@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::delivery::http::{Request, Turn};
-use crate::delivery::provider::{Job, Provider, Step, escape_tags, shorten};
+use crate::delivery::provider::{Job, Move, Provider, escape_tags, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
 use crate::domain::member::forms::{Field, Form, Kind};
 
@@ -20,15 +20,15 @@ pub const PROVIDER: Provider = Provider {
     },
     gives_ids: false,
     clears: false,
-    step,
+    next_move,
 };
 
-fn step(job: &Job, turns: &[Turn]) -> Step {
+fn next_move(job: &Job, turns: &[Turn]) -> Move {
     if turns.is_empty() {
-        return Step::Send(message(job));
+        return Move::Send(message(job));
     }
     let body = last_response(turns).map_or(Value::Null, |r| json!(r.body.trim()));
-    Step::End(judge_last(turns).because(error_word(&body)))
+    Move::End(judge_last(turns).because(error_word(&body)))
 }
 
 fn message(job: &Job) -> Request {

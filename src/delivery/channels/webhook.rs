@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::delivery::http::{Request, Turn};
-use crate::delivery::provider::{Job, Provider, Step};
+use crate::delivery::provider::{Job, Move, Provider};
 use crate::delivery::retry::{Verdict, judge_last};
 use crate::delivery::sign::{check_secret, sign};
 use crate::domain::limits::CREDENTIAL_CHARS;
@@ -24,12 +24,12 @@ pub const PROVIDER: Provider = Provider {
     },
     gives_ids: false,
     clears: false,
-    step,
+    next_move,
 };
 
-fn step(job: &Job, turns: &[Turn]) -> Step {
+fn next_move(job: &Job, turns: &[Turn]) -> Move {
     if !turns.is_empty() {
-        return Step::End(judge_last(turns));
+        return Move::End(judge_last(turns));
     }
     let notice = job.notice;
     let body = json!({
@@ -49,7 +49,7 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
         |_| body.to_string(),
     );
     match sign(request, job.text("secret"), job.id, job.now) {
-        Ok(request) => Step::Send(request),
-        Err(problem) => Step::End(Verdict::failed(problem)),
+        Ok(request) => Move::Send(request),
+        Err(problem) => Move::End(Verdict::failed(problem)),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::delivery::http::{Request, Response, Turn};
-use crate::delivery::provider::{Job, Provider, Step, encode, shorten};
+use crate::delivery::provider::{Job, Move, Provider, encode, shorten};
 use crate::delivery::retry::{Verdict, Wait, error_word, judge_last};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::member::forms::{Field, Form, Kind, text};
@@ -39,35 +39,35 @@ pub const PROVIDER: Provider = Provider {
     },
     gives_ids: true,
     clears: false,
-    step,
+    next_move,
 };
 
 /// Fetches an access token unless one is at hand, then calls the API; when the API refuses a
 /// token that was at hand, once more with a fresh one.
-fn step(job: &Job, turns: &[Turn]) -> Step {
+fn next_move(job: &Job, turns: &[Turn]) -> Move {
     let key = token_key(job);
     let Some(Turn { request, answer }) = turns.last() else {
-        return Step::Send(match job.tokens.find(&key, job.now) {
+        return Move::Send(match job.tokens.find(&key, job.now) {
             Some(token) => call(job, &token),
             None => fetch_token(job),
         });
     };
     let Ok(response) = answer else {
-        return Step::End(judge_last(turns));
+        return Move::End(judge_last(turns));
     };
     if request.url == TOKEN_URL {
         return match keep_token(job, &key, response) {
-            Some(token) => Step::Send(call(job, &token)),
-            None => Step::End(judge_token(response, turns)),
+            Some(token) => Move::Send(call(job, &token)),
+            None => Move::End(judge_token(response, turns)),
         };
     }
     if response.status == 401 {
         job.tokens.forget(&key);
         if turns.len() == 1 {
-            return Step::Send(fetch_token(job));
+            return Move::Send(fetch_token(job));
         }
     }
-    Step::End(judge(job, response, turns))
+    Move::End(judge(job, response, turns))
 }
 
 /// Under what an access token is remembered: nothing that tells the credentials.

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::delivery::http::{Request, Turn};
-use crate::delivery::provider::{Job, Provider, Step, encode};
+use crate::delivery::provider::{Job, Move, Provider, encode};
 use crate::delivery::retry::judge_last;
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::member::forms::{Complaint, Field, Form, Kind, given, text};
@@ -26,7 +26,7 @@ pub const PROVIDER: Provider = Provider {
     },
     gives_ids: false,
     clears: false,
-    step,
+    next_move,
 };
 
 fn check_target(entry: &Map<String, Value>) -> Result<(), Complaint> {
@@ -42,9 +42,9 @@ fn check_target(entry: &Map<String, Value>) -> Result<(), Complaint> {
 }
 
 /// Home Assistant answers 200 to any webhook id, known or not.
-fn step(job: &Job, turns: &[Turn]) -> Step {
+fn next_move(job: &Job, turns: &[Turn]) -> Move {
     if !turns.is_empty() {
-        return Step::End(judge_last(turns));
+        return Move::End(judge_last(turns));
     }
     let url = if job.text("url").is_some() {
         job.render_url("url")
@@ -60,5 +60,5 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
         "priority": job.notice.variable("priority"),
     });
     let request = Request::new("POST", url).bearer(job.text("token"));
-    Step::Send(job.with_headers_and_body(request, None, &default))
+    Move::Send(job.with_headers_and_body(request, None, &default))
 }

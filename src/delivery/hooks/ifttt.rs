@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::delivery::http::{Request, Turn};
-use crate::delivery::provider::{Job, Provider, Step, encode};
+use crate::delivery::provider::{Job, Move, Provider, encode};
 use crate::delivery::retry::judge_last;
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::member::forms::{Field, Form, Kind};
@@ -23,13 +23,13 @@ pub const PROVIDER: Provider = Provider {
     },
     gives_ids: false,
     clears: false,
-    step,
+    next_move,
 };
 
 /// The answer is a sentence, also when no applet listens to the event.
-fn step(job: &Job, turns: &[Turn]) -> Step {
+fn next_move(job: &Job, turns: &[Turn]) -> Move {
     if !turns.is_empty() {
-        return Step::End(judge_last(turns));
+        return Move::End(judge_last(turns));
     }
     let event = encode(&job.render("event", "mess_request"));
     let key = encode(job.text("key").unwrap_or_default());
@@ -39,5 +39,5 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
         "value3": job.render("value3", "{{priority}}"),
     });
     let url = format!("https://maker.ifttt.com/trigger/{event}/with/key/{key}");
-    Step::Send(Request::json("POST", url, &body))
+    Move::Send(Request::json("POST", url, &body))
 }

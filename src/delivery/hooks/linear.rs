@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::delivery::http::{Request, Response, Turn};
-use crate::delivery::provider::{Job, Provider, Step, shorten};
+use crate::delivery::provider::{Job, Move, Provider, shorten};
 use crate::delivery::retry::{Verdict, Wait, error_word, judge_last, last_response};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::member::forms::{Complaint, Field, Form, Kind, given};
@@ -34,7 +34,7 @@ pub const PROVIDER: Provider = Provider {
     },
     gives_ids: true,
     clears: false,
-    step,
+    next_move,
 };
 
 fn check_ids(entry: &Map<String, Value>) -> Result<(), Complaint> {
@@ -51,25 +51,25 @@ fn check_ids(entry: &Map<String, Value>) -> Result<(), Complaint> {
 
 /// The issue is created under an id of ours, so that a second attempt cannot create another: it
 /// is told of a conflict, and looks whether the issue is there.
-fn step(job: &Job, turns: &[Turn]) -> Step {
+fn next_move(job: &Job, turns: &[Turn]) -> Move {
     let completes = job.text("action") == Some("complete");
     match (turns, last_response(turns)) {
-        ([], _) if completes => Step::Send(update(job)),
-        ([], _) => Step::Send(create(job)),
+        ([], _) if completes => Move::Send(update(job)),
+        ([], _) => Move::Send(create(job)),
         ([_], Some(response)) if !completes && is_conflict(response) => {
-            Step::Send(query(job, FIND, &json!({"id": job.id})))
+            Move::Send(query(job, FIND, &json!({"id": job.id})))
         }
         ([_, _], Some(response)) if response.json().pointer("/data/issue/id").is_some() => {
-            Step::End(created(job))
+            Move::End(created(job))
         }
-        (_, Some(response)) => Step::End(match judge(response, turns) {
+        (_, Some(response)) => Move::End(match judge(response, turns) {
             Verdict::Delivered { .. } if turns.len() > 1 => {
                 Verdict::retry("Linear reports a conflict with an issue that is not there")
             }
             Verdict::Delivered { .. } if !completes => created(job),
             verdict => verdict,
         }),
-        (_, None) => Step::End(judge_last(turns)),
+        (_, None) => Move::End(judge_last(turns)),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::delivery::http::{Request, Response, Turn};
-use crate::delivery::provider::{Job, Provider, Step, encode, shorten};
+use crate::delivery::provider::{Job, Move, Provider, encode, shorten};
 use crate::delivery::retry::{Verdict, Wait, error_word, judge_last, last_response};
 use crate::domain::limits::{CREDENTIAL_CHARS, NAME_CHARS};
 use crate::domain::member::forms::{Complaint, Field, Form, Kind, given};
@@ -34,7 +34,7 @@ pub const PROVIDER: Provider = Provider {
     },
     gives_ids: true,
     clears: false,
-    step,
+    next_move,
 };
 
 fn check_priorities(entry: &Map<String, Value>) -> Result<(), Complaint> {
@@ -53,17 +53,17 @@ fn check_priorities(entry: &Map<String, Value>) -> Result<(), Complaint> {
     }
 }
 
-fn step(job: &Job, turns: &[Turn]) -> Step {
+fn next_move(job: &Job, turns: &[Turn]) -> Move {
     let completes = job.text("action") == Some("complete");
     match (turns, last_response(turns)) {
-        ([], _) if completes => Step::Send(close(job)),
-        ([], _) => Step::Send(create(job)),
+        ([], _) if completes => Move::Send(close(job)),
+        ([], _) => Move::Send(create(job)),
         // The task is gone from the list, which is what was wanted.
         (_, Some(response)) if completes && response.status == 404 => {
-            Step::End(Verdict::delivered())
+            Move::End(Verdict::delivered())
         }
-        (_, Some(response)) => Step::End(judge(response, turns)),
-        (_, None) => Step::End(judge_last(turns)),
+        (_, Some(response)) => Move::End(judge(response, turns)),
+        (_, None) => Move::End(judge_last(turns)),
     }
 }
 

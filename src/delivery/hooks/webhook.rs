@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::delivery::http::{Request, Turn};
-use crate::delivery::provider::{Job, Provider, Step};
+use crate::delivery::provider::{Job, Move, Provider};
 use crate::delivery::retry::{Verdict, judge_last, last_response};
 use crate::delivery::sign::{check_secret, sign};
 use crate::domain::limits::CREDENTIAL_CHARS;
@@ -29,7 +29,7 @@ pub const PROVIDER: Provider = Provider {
     },
     gives_ids: true,
     clears: false,
-    step,
+    next_move,
 };
 
 /// Longest id that is kept.
@@ -38,7 +38,7 @@ const ID_BYTES: usize = 512;
 /// Where a response may name what it created.
 const ID_FIELDS: [&str; 3] = ["id", "task_id", "item_id"];
 
-fn step(job: &Job, turns: &[Turn]) -> Step {
+fn next_move(job: &Job, turns: &[Turn]) -> Move {
     if turns.is_empty() {
         return request(job);
     }
@@ -48,10 +48,10 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
         },
         (verdict, _) => verdict,
     };
-    Step::End(verdict)
+    Move::End(verdict)
 }
 
-fn request(job: &Job) -> Step {
+fn request(job: &Job) -> Move {
     let method = job.text("method").unwrap_or("POST");
     let default = json!({
         "event": job.notice.event(),
@@ -61,8 +61,8 @@ fn request(job: &Job) -> Step {
     let request = Request::new(method, job.render_url("url"));
     let request = job.with_headers_and_body(request, job.config.get("headers"), &default);
     match sign(request, job.text("secret"), job.id, job.now) {
-        Ok(request) => Step::Send(request),
-        Err(problem) => Step::End(Verdict::failed(problem)),
+        Ok(request) => Move::Send(request),
+        Err(problem) => Move::End(Verdict::failed(problem)),
     }
 }
 

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::delivery::http::{Request, Turn};
-use crate::delivery::provider::{Job, Provider, Step};
+use crate::delivery::provider::{Job, Move, Provider};
 use crate::delivery::retry::judge_last;
 use crate::domain::member::forms::{Field, Form, Kind};
 
@@ -22,13 +22,13 @@ pub const PROVIDER: Provider = Provider {
     },
     gives_ids: false,
     clears: false,
-    step,
+    next_move,
 };
 
 /// Zapier answers success also for a Zap that is off.
-fn step(job: &Job, turns: &[Turn]) -> Step {
+fn next_move(job: &Job, turns: &[Turn]) -> Move {
     if !turns.is_empty() {
-        return Step::End(judge_last(turns));
+        return Move::End(judge_last(turns));
     }
     let default = json!({
         "intent": job.notice.variable("intent"),
@@ -38,5 +38,5 @@ fn step(job: &Job, turns: &[Turn]) -> Step {
         "event": job.notice.event(),
     });
     let request = Request::new("POST", job.render_url("webhook_url"));
-    Step::Send(job.with_headers_and_body(request, None, &default))
+    Move::Send(job.with_headers_and_body(request, None, &default))
 }

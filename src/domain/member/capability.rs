@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::domain::ids::ExecutorId;
 use crate::domain::limits::{DESCRIPTION_CHARS, ID_CHARS, NAME_CHARS, TAGS};
 use crate::domain::text::{Fields, Invalid, check_line, check_text};
-use crate::domain::thread::terms::claims_of;
+use crate::domain::thread::terms::capability_ids;
 
 /// An entry of the catalogue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub fn union(
         by_id.insert(listed.capability.id.clone(), listed);
     }
     for (executor, capabilities) in executors {
-        for id in claims_of(capabilities) {
+        for id in capability_ids(capabilities) {
             let listed = by_id.entry(id.to_owned()).or_default();
             id.clone_into(&mut listed.capability.id);
             if listed.executors.last() != Some(executor) {

@@ -122,7 +122,7 @@ impl Editor<'_> {
         replace(&mut executor.capabilities, capabilities);
         replace(&mut executor.preferences, preferences);
         executor.name_entries();
-        open(executor, self.forms, &self.seal);
+        unseal(executor, self.forms, &self.seal);
         if let Some(list) = notifications {
             let forms = self.forms.channels;
             let old = &executor.notifications;
@@ -144,35 +144,35 @@ impl Editor<'_> {
             }
             executor.hooks = adopted;
         }
-        self.close(executor);
+        self.seal_credentials(executor);
         Ok(())
     }
 
     /// Seals every credential that is not sealed with the current key.
-    fn close(&self, executor: &mut Executor) {
+    fn seal_credentials(&self, executor: &mut Executor) {
         for (entry, forms) in executor.entries_mut(self.forms) {
             if let Value::Object(entry) = entry
                 && let Some(form) = form_of(entry, forms)
             {
-                self.seal.close(entry, form, self.nonce);
+                self.seal.seal(entry, form, self.nonce);
             }
         }
     }
 }
 
-/// Opens the credentials of a record; what does not open stays sealed.
-pub fn open(executor: &mut Executor, forms: Forms, seal: &Seal) {
+/// Unseals the credentials of a record; what cannot be unsealed stays sealed.
+pub fn unseal(executor: &mut Executor, forms: Forms, seal: &Seal) {
     for (entry, forms) in executor.entries_mut(forms) {
         if let Value::Object(entry) = entry
             && let Some(form) = form_of(entry, forms)
         {
-            // Each delivery says so itself when it needs one that does not open.
-            let _ = seal.open(entry, form);
+            // Each delivery says so itself when it needs one that stays sealed.
+            let _ = seal.unseal(entry, form);
         }
     }
 }
 
-/// Puts a mask in the place of every credential of an opened record.
+/// Puts a mask in the place of every credential of an unsealed record.
 pub fn mask_credentials(executor: &mut Executor, forms: Forms) {
     for (entry, forms) in executor.entries_mut(forms) {
         let Value::Object(entry) = entry else {

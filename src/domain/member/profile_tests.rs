@@ -260,7 +260,7 @@ fn a_masked_profile_can_be_given_back() {
         desk.change(&mut executor, json!({ "notifications": [entry] }))
             .unwrap();
         let mut shown = executor.clone();
-        open(&mut shown, FORMS, &desk.seal());
+        unseal(&mut shown, FORMS, &desk.seal());
         mask_credentials(&mut shown, FORMS);
         let mut shown = shown.notifications[0].clone();
         assert_eq!(shown["pin"], "••••mnop");
@@ -268,7 +268,7 @@ fn a_masked_profile_can_be_given_back() {
         shown["number"] = json!("2");
         desk.change(&mut executor, json!({ "notifications": [shown.clone()] }))
             .unwrap();
-        open(&mut executor, FORMS, &desk.seal());
+        unseal(&mut executor, FORMS, &desk.seal());
         assert_eq!(executor.notifications[0]["number"], "2");
         assert_eq!(executor.notifications[0]["pin"], SECRET);
         assert_eq!(
@@ -317,7 +317,7 @@ fn credentials_are_sealed_where_there_is_a_key() {
     rotated.change(&mut executor, json!({})).unwrap();
     assert_ne!(executor.notifications, sealed.notifications);
     let mut opened = executor.clone();
-    open(&mut opened, FORMS, &rotated.seal());
+    unseal(&mut opened, FORMS, &rotated.seal());
     assert_eq!(opened.notifications[0]["pin"], SECRET);
     // Without the key, or for someone else, it stays closed.
     for (keys, owner) in [
@@ -327,7 +327,7 @@ fn credentials_are_sealed_where_there_is_a_key() {
     ] {
         let keys = Keys::parse(keys).unwrap();
         let mut closed = executor.clone();
-        open(&mut closed, FORMS, &Seal { keys: &keys, owner });
+        unseal(&mut closed, FORMS, &Seal { keys: &keys, owner });
         assert_eq!(
             closed.notifications[0]["pin"],
             executor.notifications[0]["pin"]

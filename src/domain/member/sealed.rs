@@ -1,7 +1,7 @@
 //! Sealed credentials: encrypted where they lie, with a key that the bucket does not hold.
 //!
 //! A sealed text is `{"sealed": "{key id}.{base64 of nonce and ciphertext}"}`: AES-256-GCM with a
-//! random nonce of 96 bits each, bound to its owner and its field, so that it opens nowhere else. Clients
+//! random nonce of 96 bits each, bound to its owner and its field, so that it can be unsealed nowhere else. Clients
 //! cannot write one: a credential that they give is a string.
 
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
@@ -17,7 +17,7 @@ const SEALED: &str = "sealed";
 const NONCE_BYTES: usize = 12;
 const KEY_BYTES: usize = 32;
 
-/// Why a sealed text does not open.
+/// Why a sealed text cannot be unsealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// It was sealed with a key that this deployment does not have.
@@ -28,7 +28,7 @@ pub enum SealError {
     Altered,
 }
 
-/// The keys of a deployment: the first seals, all of them open. Without any, texts stay plain.
+/// The keys of a deployment: the first seals, all of them unseal. Without any, texts stay plain.
 #[derive(Clone, Default)]
 pub struct Keys(Vec<Key>);
 
@@ -70,8 +70,8 @@ impl Keys {
 
 impl Seal<'_> {
     /// Seals the credentials of an entry, those sealed with an older key anew; a credential that
-    /// does not open is left as it is.
-    pub fn close(
+    /// cannot be unsealed is left as it is.
+    pub fn seal(
         &self,
         entry: &mut Map<String, Value>,
         form: &Form,
@@ -82,7 +82,7 @@ impl Seal<'_> {
         };
         each(entry, form, |name, value| -> Result<(), SealError> {
             let is_current = sealed(value).is_some_and(|text| text.starts_with(&current.id));
-            let plain = match self.open_text(name, value) {
+            let plain = match self.unseal_text(name, value) {
                 Ok(plain) if !is_current => plain,
                 _ => return Ok(()),
             };
@@ -103,15 +103,15 @@ impl Seal<'_> {
         .unwrap_or_default();
     }
 
-    /// Opens the credentials of an entry.
+    /// Unseals the credentials of an entry.
     ///
     /// # Errors
     ///
-    /// One of them does not open.
-    pub fn open(&self, entry: &mut Map<String, Value>, form: &Form) -> Result<(), SealError> {
+    /// One of them cannot be unsealed.
+    pub fn unseal(&self, entry: &mut Map<String, Value>, form: &Form) -> Result<(), SealError> {
         each(entry, form, |name, value| {
             if sealed(value).is_some() {
-                *value = Value::String(self.open_text(name, value)?);
+                *value = Value::String(self.unseal_text(name, value)?);
             }
             Ok(())
         })
@@ -122,7 +122,7 @@ impl Seal<'_> {
         format!("{}/{name}", self.owner).into_bytes()
     }
 
-    fn open_text(&self, name: &str, value: &Value) -> Result<String, SealError> {
+    fn unseal_text(&self, name: &str, value: &Value) -> Result<String, SealError> {
         if let Value::String(plain) = value {
             return Ok(plain.clone());
         }

@@ -12,7 +12,9 @@
 use serde_json::{Map, Value};
 
 use super::event::{Fact, StatusChanged};
-use super::state::{Tag, ThreadState, expires_at, is_reliable, lapses_at, next_moment, nudges_at};
+use super::state::{
+    ThreadState, Version, expires_at, is_reliable, lapses_at, next_moment, nudges_at,
+};
 use super::status::Status;
 use crate::domain::ids::ExecutorId;
 use crate::domain::time::Timestamp;
@@ -34,10 +36,10 @@ pub fn owed_timer(before: Option<&ThreadState>, after: &ThreadState) -> Option<T
 }
 
 impl ThreadState {
-    /// The tag of what is shown at `now`.
-    pub fn tag_as_of(&self, now: Timestamp) -> Tag {
-        Tag {
-            version: self.version,
+    /// The version of what is shown at `now`.
+    pub fn version_as_of(&self, now: Timestamp) -> Version {
+        Version {
+            number: self.version,
             is_due: is_due(self, now),
         }
     }
@@ -48,7 +50,7 @@ impl ThreadState {
             return None;
         }
         let mut state = self.clone();
-        settle(&mut state, now);
+        apply(&mut state, now);
         Some(state)
     }
 }
@@ -59,7 +61,7 @@ pub fn is_due(state: &ThreadState, now: Timestamp) -> bool {
 }
 
 /// Lets everything happen that is due at `now`, each thing at its own moment; gives the facts.
-pub fn settle(state: &mut ThreadState, now: Timestamp) -> Vec<Fact> {
+pub fn apply(state: &mut ThreadState, now: Timestamp) -> Vec<Fact> {
     let mut facts = Vec::new();
     while let Some((moment, change)) = next_change(state, now) {
         let fact = Fact::StatusChanged(change);
@@ -127,7 +129,7 @@ mod tests {
     }
 
     fn reasons(state: &mut ThreadState, now: Timestamp) -> Vec<Value> {
-        let facts = settle(state, now);
+        let facts = apply(state, now);
         let reason = |fact: Fact| serde_json::to_value(fact).unwrap()["payload"]["reason"].clone();
         facts.into_iter().map(reason).collect()
     }

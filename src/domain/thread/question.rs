@@ -33,7 +33,7 @@ pub enum Answer {
 
 /// What waits for the requestor's reply.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Open {
+pub enum Asked {
     /// Questions.
     Input(Vec<Question>),
     /// Whether to go on.
@@ -85,10 +85,10 @@ impl Reply {
     /// # Errors
     ///
     /// It does not answer what was asked.
-    pub fn check(&self, open: &Open) -> Result<Option<bool>, Invalid> {
+    pub fn check(&self, asked: &Asked) -> Result<Option<bool>, Invalid> {
         let path = &self.path;
-        match (open, &self.answer) {
-            (Open::Input(questions), Answer::Answers(answers)) => {
+        match (asked, &self.answer) {
+            (Asked::Input(questions), Answer::Answers(answers)) => {
                 if answers.is_empty() {
                     return Err(Invalid::new(format!("{path}.answers"), "must not be empty"));
                 }
@@ -96,14 +96,14 @@ impl Reply {
                 questions.iter().try_for_each(check)?;
                 Ok(None)
             }
-            (Open::Confirmation, Answer::Confirm(goes_on) | Answer::Accept(goes_on)) => {
+            (Asked::Confirmation, Answer::Confirm(goes_on) | Answer::Accept(goes_on)) => {
                 Ok(Some(*goes_on))
             }
-            (Open::Input(_), _) => {
+            (Asked::Input(_), _) => {
                 let problem = "is required: the executor has a question";
                 Err(Invalid::new(format!("{path}.answers"), problem))
             }
-            (Open::Confirmation, _) => {
+            (Asked::Confirmation, _) => {
                 let problem = "is required: the executor asks whether to go on";
                 Err(Invalid::new(format!("{path}.confirm"), problem))
             }
@@ -111,7 +111,7 @@ impl Reply {
     }
 }
 
-impl Open {
+impl Asked {
     /// What is open in a status of which `details` were said.
     pub fn of(status: Status, details: &Map<String, Value>) -> Option<Self> {
         match status {
@@ -189,9 +189,9 @@ mod tests {
 
     use super::*;
 
-    fn asked(questions: &Value) -> Open {
+    fn questions_of(questions: &Value) -> Asked {
         let details = Map::from_iter([(FIELD.to_owned(), questions.clone())]);
-        Open::of(Status::NeedsInput, &details).unwrap()
+        Asked::of(Status::NeedsInput, &details).unwrap()
     }
 
     fn reply(content: Value) -> Result<Reply, Invalid> {
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn answers_are_held_against_the_options() {
-        let open = asked(&json!([
+        let asked = questions_of(&json!([
             {"field": "area", "question": "Which?", "options": ["sink", "stove", 3, true]},
             {"field": "when", "question": "When?"},
         ]));
@@ -210,7 +210,7 @@ mod tests {
             json!({"area": true, "when": false}),
         ] {
             let reply = reply(json!({"answers": good})).unwrap();
-            assert_eq!(reply.check(&open), Ok(None));
+            assert_eq!(reply.check(&asked), Ok(None));
             assert_eq!(reply.leads_to(), Status::InProgress);
         }
         for (bad, path) in [
@@ -221,25 +221,25 @@ mod tests {
             (json!({"area": ["sink"], "when": "now"}), "answers.area"),
             (json!({"area": "sink"}), "answers.when"),
         ] {
-            let refused = reply(json!({"answers": bad})).unwrap().check(&open);
+            let refused = reply(json!({"answers": bad})).unwrap().check(&asked);
             let expected = format!("mess[0].reply.{path}");
             assert_eq!(refused.unwrap_err().path, expected, "{bad}");
         }
         let confirmed = reply(json!({"confirm": true})).unwrap();
-        let refused = confirmed.check(&open).unwrap_err();
+        let refused = confirmed.check(&asked).unwrap_err();
         assert_eq!(refused.path, "mess[0].reply.answers");
     }
 
     #[test]
     fn a_question_without_questions_takes_any_answer() {
-        let open = Open::of(Status::NeedsInput, &Map::new()).unwrap();
+        let asked = Asked::of(Status::NeedsInput, &Map::new()).unwrap();
         let reply = reply(json!({"answers": {"it": "the left one"}})).unwrap();
-        assert_eq!(reply.check(&open), Ok(None));
+        assert_eq!(reply.check(&asked), Ok(None));
     }
 
     #[test]
     fn a_confirmation_is_given_or_refused() {
-        let open = Open::of(Status::NeedsConfirmation, &Map::new()).unwrap();
+        let asked = Asked::of(Status::NeedsConfirmation, &Map::new()).unwrap();
         for (content, goes_on, status) in [
             (json!({"confirm": true}), true, Status::InProgress),
             (
@@ -251,10 +251,10 @@ mod tests {
             (json!({"accept": false}), false, Status::Held),
         ] {
             let reply = reply(content).unwrap();
-            assert_eq!(reply.check(&open), Ok(Some(goes_on)));
+            assert_eq!(reply.check(&asked), Ok(Some(goes_on)));
             assert_eq!(reply.leads_to(), status);
         }
-        let refused = reply(json!({"answers": {"a": 1}})).unwrap().check(&open);
+        let refused = reply(json!({"answers": {"a": 1}})).unwrap().check(&asked);
         assert_eq!(refused.unwrap_err().path, "mess[0].reply.confirm");
     }
 

@@ -74,19 +74,19 @@ fn is_zero(count: &u32) -> bool {
 /// What tells one content of a thread from another: its version, and whether something has fallen
 /// due since that is not written yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tag {
-    /// The version.
-    pub version: u64,
+pub struct Version {
+    /// How many batches the thread consists of.
+    pub number: u64,
     /// Whether it is shown with what is due.
     pub is_due: bool,
 }
 
-impl fmt::Display for Tag {
+impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{}{}",
-            self.version,
+            self.number,
             if self.is_due { "-due" } else { "" }
         )
     }

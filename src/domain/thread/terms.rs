@@ -80,7 +80,7 @@ impl Terms {
 
     /// The required capabilities that are not among `capabilities`.
     pub fn missing_from(&self, capabilities: &[Value]) -> Vec<String> {
-        let claims = |id: &String| claims_of(capabilities).any(|claimed| claimed == id);
+        let claims = |id: &String| capability_ids(capabilities).any(|claimed| claimed == id);
         self.requires
             .iter()
             .filter(|id| !claims(id))
@@ -91,7 +91,7 @@ impl Terms {
 
 /// The ids that a list of capabilities claims: each item is one, or an object of ids with what is
 /// to be said of each.
-pub fn claims_of(capabilities: &[Value]) -> impl Iterator<Item = &str> {
+pub fn capability_ids(capabilities: &[Value]) -> impl Iterator<Item = &str> {
     capabilities.iter().flat_map(|item| {
         let named = item.as_object().into_iter().flat_map(Map::keys);
         item.as_str().into_iter().chain(named.map(String::as_str))
@@ -120,11 +120,11 @@ fn parse_requires(list: &[Value]) -> Result<Vec<String>, Invalid> {
             let problem = "must be the id of a capability, or an object like {\"id\": metadata}";
             return Err(Invalid::new(format!("requires[{at}]"), problem));
         }
-        for id in claims_of(std::slice::from_ref(item)) {
+        for id in capability_ids(std::slice::from_ref(item)) {
             check_line(id, &format!("requires[{at}]"), NAME_CHARS)?;
         }
     }
-    let mut ids: Vec<String> = claims_of(list).map(str::to_owned).collect();
+    let mut ids: Vec<String> = capability_ids(list).map(str::to_owned).collect();
     ids.sort();
     ids.dedup();
     if ids.len() > REQUIRED {

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use super::document::{Deed, Thread};
 use super::due;
 use super::event::{Fact, MessageAdded, StatusChanged, details};
-use super::question::{Answer, Open, Reply};
+use super::question::{Answer, Asked, Reply};
 use super::state::ThreadState;
 use super::status::{Phase, Status};
 use super::steps::{Change, Step};
@@ -136,7 +136,7 @@ pub fn decide(
         actor,
         now,
     };
-    draft.settle();
+    draft.apply_due();
     let due = draft.deeds.len();
     if due == 0 && is_repeated(thread, actor.id, &update) {
         return Ok(Vec::new());
@@ -150,7 +150,7 @@ pub fn decide(
             repeats = false;
             draft.take(step)?;
             // What was released too late to be claimed again has expired with that.
-            draft.settle();
+            draft.apply_due();
         }
     }
     if let Some(mess) = update.mess
@@ -170,7 +170,7 @@ pub fn decide(
 /// What the exchange itself does to a thread at `now`: what is due, or else an announcement.
 pub fn decide_due(thread: &Thread, now: Timestamp) -> Vec<Deed> {
     let mut state = thread.state.clone();
-    let mut facts = due::settle(&mut state, now);
+    let mut facts = due::apply(&mut state, now);
     if facts.is_empty() {
         facts.extend(due::nudge(&state, now).map(Fact::StatusChanged));
     }
@@ -256,8 +256,8 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    fn settle(&mut self) {
-        let facts = due::settle(&mut self.state, self.now);
+    fn apply_due(&mut self) {
+        let facts = due::apply(&mut self.state, self.now);
         let by_exchange = facts.into_iter().map(|fact| (ExecutorId::exchange(), fact));
         self.deeds.extend(by_exchange);
     }
@@ -340,7 +340,7 @@ impl Draft<'_> {
             let requestor = state.requestor_id.clone();
             return Err(Refusal::NotRequestor { requestor });
         }
-        let Some(open) = Open::of(state.status, &self.details()) else {
+        let Some(asked) = Asked::of(state.status, &self.details()) else {
             // A suggestion needs no status to be answered.
             return match reply.answer {
                 Answer::Accept(_) if self.has_suggestion() => Ok(()),
@@ -349,7 +349,7 @@ impl Draft<'_> {
                 }),
             };
         };
-        let confirmed = reply.check(&open).map_err(Refusal::Invalid)?;
+        let confirmed = reply.check(&asked).map_err(Refusal::Invalid)?;
         let (status, holder) = (reply.leads_to(), state.executor_id.clone());
         let mut changed = StatusChanged::new(state.status, status, holder);
         changed.confirmed = confirmed;

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::record::{
-    Attempt, External, Outcome, find_external, log_attempt, note_failure, note_success,
-    remember_external, set_disabled,
+    Attempt, External, Outcome, disable, find_external, log_attempt, note_failure, note_success,
+    remember_external,
 };
 use crate::app::App;
 use crate::delivery::notice::{News, Notice};
@@ -104,7 +104,7 @@ enum Known {
 impl Delivery<'_> {
     /// 1. Find the executor and its channel or hook: they may be gone.
     /// 2. See whether it may go out now.
-    /// 3. Open its credentials, and find the id that it needs.
+    /// 3. Unseal its credentials, and find the id that it needs.
     /// 4. Send.
     /// 5. Record.
     async fn attempt(&self) -> Result<Option<Owed>, StoreError> {
@@ -144,7 +144,7 @@ impl Delivery<'_> {
             }
         }
         // 3.
-        let config = match records::open(app, self.owner(), &provider.form, config) {
+        let config = match records::unseal(app, self.owner(), &provider.form, config) {
             Ok(config) => config,
             Err(error) => {
                 let verdict = Verdict::failed(error.to_string());
@@ -317,8 +317,8 @@ impl Delivery<'_> {
         } else {
             None
         };
-        if given_up.is_some() {
-            set_disabled(app, owner, subscription, given_up, self.now).await;
+        if let Some(reason) = given_up {
+            disable(app, owner, subscription, reason, self.now).await;
         }
         next.map(|at| Owed {
             attempts: number,

@@ -16,12 +16,12 @@ use crate::domain::time::Timestamp;
 use crate::runtime::log::warn;
 use crate::service::due::obligations::{Obligation, Subject};
 use crate::service::records::Owner;
-use crate::storage::cas::{Step, Swapped, Target, load, swap};
+use crate::storage::cas::{Decision, Swapped, Target, load, swap};
 use crate::storage::rows::{list_summaries, whole_body};
 use crate::storage::{Condition, List, Put, StoreError, encode, layout};
 
 /// Milliseconds for which attempts are kept.
-pub const KEPT: i64 = 7 * 24 * 3_600_000;
+pub const KEPT_FOR: i64 = 7 * 24 * 3_600_000;
 /// Arranged deletions that an isolate remembers; when there are more it begins anew.
 const SWEEPS_KNOWN: usize = 10_000;
 const DAY: i64 = 24 * 3_600_000;
@@ -163,7 +163,7 @@ pub async fn arrange_sweep(
     };
     let obligation = Obligation::of(id, now, subject);
     let day_is_over = Timestamp::from_millis(day.saturating_add(1).saturating_mul(DAY));
-    let due_at = day_is_over.plus_millis(KEPT.saturating_add(spread));
+    let due_at = day_is_over.plus_millis(KEPT_FOR.saturating_add(spread));
     obligation.put_new(app, &layout::due(due_at, id)).await?;
     let mut swept = app.isolate.swept.borrow_mut();
     if swept.len() >= SWEEPS_KNOWN {
@@ -173,13 +173,13 @@ pub async fn arrange_sweep(
     Ok(())
 }
 
-/// Deletes attempts that are older than [`KEPT`] at `now`; says whether more may be left.
+/// Deletes attempts that are older than [`KEPT_FOR`] at `now`; says whether more may be left.
 ///
 /// # Errors
 ///
 /// The store's.
 pub async fn sweep(app: &App, owner: Owner<'_>, now: Timestamp) -> Result<bool, StoreError> {
-    let oldest = now.plus_millis(KEPT.saturating_neg());
+    let oldest = now.plus_millis(KEPT_FOR.saturating_neg());
     let prefix = layout::attempts(owner.exchange, owner.executor);
     let before = layout::attempts_before(owner.exchange, owner.executor, oldest);
     let query = List::keys(&prefix, Some(&before), SWEPT);
@@ -220,25 +220,34 @@ pub async fn note_failure(app: &App, owner: Owner<'_>, subscription: &str, now: 
     }
 }
 
-/// Disables a channel or hook for `reason`, which the log is told of too, or with none enables it.
-pub async fn set_disabled(
+/// Enables a channel or hook.
+pub async fn enable(app: &App, owner: Owner<'_>, subscription: &str) {
+    set_disabled(app, owner, subscription, None).await;
+}
+
+/// Disables a channel or hook for `reason`, which the log is told of too.
+pub async fn disable(
     app: &App,
     owner: Owner<'_>,
     subscription: &str,
-    reason: Option<&str>,
+    reason: &str,
     now: Timestamp,
 ) {
-    let key = layout::executor(owner.exchange, owner.executor);
-    if let Some(reason) = reason {
-        let what = format!("{subscription} of {key} is disabled");
-        warn(&what, &reason);
-        // Enabled again it begins anew.
-        note_success(app, owner, subscription).await;
-    }
+    let what = format!("{subscription} of {} is disabled", owner.key());
+    warn(&what, &reason);
+    // Enabled again it begins anew.
+    note_success(app, owner, subscription).await;
+    let disabled = json!({"at": now, "reason": reason});
+    set_disabled(app, owner, subscription, Some(&disabled)).await;
+}
+
+/// Writes into a record why a channel or hook is disabled, or with none that it is not.
+async fn set_disabled(app: &App, owner: Owner<'_>, subscription: &str, disabled: Option<&Value>) {
+    let key = owner.key();
     let store = app.store.as_ref();
     let current = match load::<Executor>(store, &key).await {
         Ok(current) => current,
-        Err(error) => return warn("a channel or hook could not be disabled", &error),
+        Err(error) => return warn("a channel or hook could not be disabled or enabled", &error),
     };
     let target = Target {
         store,
@@ -259,19 +268,18 @@ pub async fn set_disabled(
                 }
                 if let Value::Object(entry) = entry {
                     entry.shift_remove(own::DISABLED);
-                    if let Some(reason) = reason {
-                        let disabled = json!({"at": now, "reason": reason});
-                        entry.insert(own::DISABLED.to_owned(), disabled);
+                    if let Some(disabled) = disabled {
+                        entry.insert(own::DISABLED.to_owned(), disabled.clone());
                     }
                 }
             }
             let body = encode(&key, &executor).map_err(|error| error.to_string())?;
-            Ok(Step::Put(body, Some(executor.summary()), ()))
+            Ok(Decision::Put(body, Some(executor.summary()), ()))
         },
     )
     .await;
     if swapped.result.is_err() {
-        warn("a channel or hook could not be disabled", &key);
+        warn("a channel or hook could not be disabled or enabled", &key);
     }
 }
 

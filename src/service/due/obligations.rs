@@ -100,8 +100,9 @@ pub enum Subject {
         /// The event that it owes.
         event: Box<Event>,
     },
-    /// A bucket of another server that is being taken over.
-    Derivation {
+    /// A bucket of another server that is being imported.
+    #[serde(rename = "derivation")]
+    Import {
         /// The exchange.
         exchange_id: ExchangeId,
     },

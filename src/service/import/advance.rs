@@ -15,18 +15,18 @@ const BACKGROUND: i64 = 60_000;
 /// Does a stretch after the answer, unless this isolate is at one.
 pub fn continue_in_background(app: &Rc<App>, exchange: &ExchangeId) {
     let now = app.clock.now();
-    let mut deriving = app.isolate.deriving.borrow_mut();
-    if deriving.get(exchange).is_some_and(|until| *until > now) {
+    let mut importing = app.isolate.importing.borrow_mut();
+    if importing.get(exchange).is_some_and(|until| *until > now) {
         return;
     }
-    deriving.insert(exchange.clone(), now.plus_millis(BACKGROUND));
-    drop(deriving);
+    importing.insert(exchange.clone(), now.plus_millis(BACKGROUND));
+    drop(importing);
     let (at_work, exchange) = (app.clone(), exchange.clone());
     app.background.run(async move {
         if let Err(error) = advance(&at_work, &exchange).await {
             warn("an exchange could not be imported further", &error);
         }
-        at_work.isolate.deriving.borrow_mut().remove(&exchange);
+        at_work.isolate.importing.borrow_mut().remove(&exchange);
     });
 }
 
@@ -37,7 +37,7 @@ pub fn continue_in_background(app: &Rc<App>, exchange: &ExchangeId) {
 ///
 /// The store's; what was done up to then is kept.
 pub async fn advance(app: &App, exchange: &ExchangeId) -> Result<bool, StoreError> {
-    let key = layout::derived(exchange);
+    let key = layout::import_progress(exchange);
     let Some(Loaded { document, tag }) = load::<Progress>(app.store.as_ref(), &key).await? else {
         // Whoever opened the obligation came no further.
         begin(app, exchange).await?;

@@ -45,7 +45,7 @@ pub async fn sort(
     }
     stream::iter(parts)
         .map(|(reference, lines)| async move {
-            let key = layout::derived_part(exchange, &reference, progress.parts);
+            let key = layout::import_part(exchange, &reference, progress.parts);
             let body = lines.into_bytes();
             app.store.put(&key, body, None, Condition::Always).await
         })

@@ -72,7 +72,7 @@ impl Progress {
 
 /// Whether this isolate knows, without asking, that every thread is derived.
 pub fn is_known_complete(app: &App, exchange: &ExchangeId) -> bool {
-    app.isolate.derived.borrow().contains(exchange)
+    app.isolate.imported.borrow().contains(exchange)
 }
 
 /// Writes down that an import begins, unless that is written; says whether it was not.
@@ -94,7 +94,7 @@ pub fn obligation(exchange: &ExchangeId) -> Obligation {
     Obligation {
         id: uuid::Builder::from_custom_bytes(id).into_uuid(),
         begun_at: Timestamp::from_millis(0),
-        subject: Subject::Derivation {
+        subject: Subject::Import {
             exchange_id: exchange.clone(),
         },
         failures: 0,
@@ -104,7 +104,7 @@ pub fn obligation(exchange: &ExchangeId) -> Obligation {
 
 /// Remembers that everything of the exchange is there.
 pub fn remember(app: &App, exchange: &ExchangeId) {
-    app.isolate.derived.borrow_mut().insert(exchange.clone());
+    app.isolate.imported.borrow_mut().insert(exchange.clone());
 }
 
 /// Writes down how far an import has come, under a condition; says whether it held.
@@ -118,7 +118,7 @@ pub async fn save(
     progress: &Progress,
     condition: Condition<'_>,
 ) -> Result<bool, StoreError> {
-    let key = layout::derived(exchange);
+    let key = layout::import_progress(exchange);
     let body = encode(&key, progress)?;
     let put = app.store.put(&key, body, None, condition).await?;
     Ok(matches!(put, Put::Stored(_)))

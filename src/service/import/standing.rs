@@ -63,7 +63,7 @@ async fn standing(app: &App, exchange: &ExchangeId) -> Result<Standing, StoreErr
         return Ok(Standing::Complete);
     }
     let store = app.store.as_ref();
-    match load::<Progress>(store, &layout::derived(exchange)).await? {
+    match load::<Progress>(store, &layout::import_progress(exchange)).await? {
         Some(loaded) if loaded.document.stage == Stage::Complete => {
             remember(app, exchange);
             return Ok(Standing::Complete);

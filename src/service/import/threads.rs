@@ -22,12 +22,12 @@ pub async fn put(
     exchange: &ExchangeId,
     progress: Progress,
 ) -> Result<Progress, StoreError> {
-    let prefix = layout::derived_threads(exchange);
+    let prefix = layout::import_parts(exchange);
     let page = list(app, &prefix, None, THREADS).await?;
     let mut refs: Vec<Ref> = Vec::new();
     let mut strays = Vec::new();
     for row in &page.rows {
-        match layout::derived_ref(exchange, &row.key) {
+        match layout::import_ref(exchange, &row.key) {
             Some(reference) if refs.last() != Some(&reference) => refs.push(reference),
             Some(_) => {}
             None => strays.push(row.key.clone()),
@@ -53,7 +53,7 @@ pub async fn put(
 /// The thread is put only if there is none, and before any of its parts is removed, so that
 /// whoever finds some of the parts gone changes nothing.
 async fn derive_thread(app: &App, exchange: &ExchangeId, reference: Ref) -> Result<(), StoreError> {
-    let prefix = format!("{}{reference}/", layout::derived_threads(exchange));
+    let prefix = format!("{}{reference}/", layout::import_parts(exchange));
     let mut rows = Vec::new();
     loop {
         let after = rows.last().map(|row: &Row| row.key.clone());

@@ -16,7 +16,7 @@ use crate::domain::text::{Fields, Invalid};
 use crate::runtime::background::nothing;
 use crate::service::records::{Owner, summarize};
 use crate::service::{ServiceError, WRITE_WINDOW, to_json};
-use crate::storage::cas::{Loaded, Step, Target, load, swap};
+use crate::storage::cas::{Decision, Loaded, Target, load, swap};
 use crate::storage::rows::read_summaries;
 use crate::storage::{Condition, StoreError, encode, layout};
 
@@ -131,7 +131,7 @@ async fn swap_profile(
             edit(app, exchange, &mut executor, profile.clone())?;
             executor.last_seen = executor.last_seen.max(now);
             let body = to_json(&executor, "the profile", EXECUTOR_BYTES)?;
-            Ok(Step::Put(body, Some(executor.summary()), ()))
+            Ok(Decision::Put(body, Some(executor.summary()), ()))
         },
     )
     .await;

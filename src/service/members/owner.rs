@@ -19,7 +19,7 @@ use crate::domain::member::profile::mask_credentials;
 use crate::domain::member::sealed::Seal;
 use crate::domain::member::subscriptions::own;
 use crate::service::deliveries::record::{
-    Attempt, Outcome, arrange_sweep, last_attempts, log_attempt, note_success, set_disabled,
+    Attempt, Outcome, arrange_sweep, enable, last_attempts, log_attempt, note_success,
 };
 use crate::service::records::{Owner, read_own};
 use crate::service::{ServiceError, records};
@@ -47,7 +47,7 @@ pub async fn profile(
         keys: &app.config.secrets,
         owner: &owner.sealed_for(),
     };
-    profile::open(&mut executor, FORMS, &seal);
+    profile::unseal(&mut executor, FORMS, &seal);
     let mut last: HashMap<String, Value> = HashMap::new();
     for mut attempt in last_attempts(app, owner, SHOWN).await? {
         if let Value::Object(fields) = &mut attempt
@@ -120,7 +120,7 @@ pub async fn test(
     for (attempt, entry) in attempts.iter().zip(&executor.notifications) {
         let works = attempt.outcome == Outcome::Delivered;
         if works && !entry.as_object().is_some_and(is_enabled) {
-            set_disabled(app, owner, &attempt.subscription, None, attempt.at).await;
+            enable(app, owner, &attempt.subscription).await;
         }
     }
     arrange_sweep(app, exchange, id, app.clock.now()).await?;
@@ -150,9 +150,13 @@ async fn try_channel(
         .unwrap_or_default();
     let found = Subscription::Channel(id.clone()).find(executor, None);
     let delivery_id = app.clock.new_id();
-    let opened = found
-        .map(|(config, provider)| (records::open(app, owner, &provider.form, config), provider));
-    let (verdict, status) = match opened {
+    let unsealed = found.map(|(config, provider)| {
+        (
+            records::unseal(app, owner, &provider.form, config),
+            provider,
+        )
+    });
+    let (verdict, status) = match unsealed {
         None => (Verdict::failed("this server does not know the type"), None),
         Some((Err(error), _)) => (Verdict::failed(error.to_string()), None),
         Some((Ok(config), provider)) => {

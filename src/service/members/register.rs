@@ -17,7 +17,7 @@ use crate::runtime::background::{Rest, nothing};
 use crate::service::due::obligations::{Obligation, Subject};
 use crate::service::import::standing::mark_if_new;
 use crate::service::{ServiceError, keys, to_json};
-use crate::storage::cas::{Step, Target, swap};
+use crate::storage::cas::{Decision, Target, swap};
 use crate::storage::index::write_log;
 use crate::storage::layout;
 
@@ -99,7 +99,7 @@ async fn run(
         if existing.is_some() {
             return Err(ServiceError::AlreadyRegistered);
         }
-        Ok(Step::Put(body.clone(), Some(executor.summary()), ()))
+        Ok(Decision::Put(body.clone(), Some(executor.summary()), ()))
     })
     .await;
     if let Err(failure) = swapped.result {

@@ -6,7 +6,7 @@ use crate::domain::thread::state::ThreadState;
 use crate::domain::time::Timestamp;
 use crate::service::due::obligations::Obligation;
 use crate::service::{ServiceError, thread_to_json};
-use crate::storage::cas::{Loaded, Step, Swapped, Target, swap};
+use crate::storage::cas::{Decision, Loaded, Swapped, Target, swap};
 use crate::storage::encode;
 
 /// How a decision ended.
@@ -42,7 +42,7 @@ pub async fn commit(
         let now = now();
         let deeds = decide(&thread, now)?;
         if deeds.is_empty() {
-            return Ok(Step::Keep(Outcome::Unchanged(Box::new(thread.state))));
+            return Ok(Decision::Keep(Outcome::Unchanged(Box::new(thread.state))));
         }
         let stamp = Stamp {
             batch_id: obligation.id,
@@ -57,7 +57,11 @@ pub async fn commit(
         } else {
             encode(key, &thread)?
         };
-        Ok(Step::Put(body, None, Outcome::Committed(Box::new(thread))))
+        Ok(Decision::Put(
+            body,
+            None,
+            Outcome::Committed(Box::new(thread)),
+        ))
     })
     .await
 }

@@ -11,7 +11,7 @@ use crate::domain::thread::state::ThreadState;
 use crate::runtime::background::{Rest, nothing};
 use crate::service::due::obligations::{Obligation, Subject};
 use crate::service::{ServiceError, thread_to_json};
-use crate::storage::cas::{Failure, Step, Target, swap};
+use crate::storage::cas::{Decision, Failure, Target, swap};
 use crate::storage::layout;
 
 /// How many refs are drawn before giving up; a day has 33 million of them.
@@ -114,7 +114,7 @@ async fn put(
             return Err(NotCreated::Taken);
         };
         let body = thread_to_json(&thread).map_err(NotCreated::Because)?;
-        Ok(Step::Put(body, None, thread))
+        Ok(Decision::Put(body, None, thread))
     })
     .await;
     (swapped.result, swapped.definite)

@@ -10,7 +10,7 @@ use super::settle::settle;
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::thread::document::Thread;
-use crate::domain::thread::state::{Tag, ThreadState};
+use crate::domain::thread::state::{ThreadState, Version};
 use crate::domain::thread::transition::{Actor, Update, decide};
 use crate::domain::time::Timestamp;
 use crate::runtime::background::{Rest, nothing};
@@ -29,8 +29,8 @@ pub struct Request {
     pub actor: ExecutorId,
     /// What is asked for.
     pub update: Update,
-    /// The tags that the client accepts; any when it does not say.
-    pub tags: Option<Vec<Tag>>,
+    /// The versions that the client accepts; any when it does not say.
+    pub versions: Option<Vec<Version>>,
 }
 
 /// Updates a thread. What it does is not cut short by a client that hangs up.
@@ -55,7 +55,7 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
         reference,
         actor,
         update,
-        tags,
+        versions,
     } = request;
     let obligation = Obligation::new(
         &app,
@@ -89,12 +89,12 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
         capabilities: &capabilities,
     };
     let decision = |thread: &Thread, now: Timestamp| {
-        let tag = thread.state.tag_as_of(now);
-        let accepts = tags.as_ref().is_none_or(|list| list.contains(&tag));
+        let version = thread.state.version_as_of(now);
+        let accepts = versions.as_ref().is_none_or(|list| list.contains(&version));
         // A retry of what has been reached is no change, whatever version the client knew.
         match decide(thread, actor, update.clone(), now) {
             Ok(deeds) if deeds.is_empty() => Ok(deeds),
-            _ if !accepts => Err(ServiceError::VersionDiffers { tag }),
+            _ if !accepts => Err(ServiceError::VersionDiffers { version }),
             decided => decided.map_err(ServiceError::Refused),
         }
     };

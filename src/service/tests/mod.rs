@@ -440,7 +440,7 @@ fn change_of(
         reference: reference.clone(),
         actor: id(actor),
         update: change,
-        tags: None,
+        versions: None,
     };
     async move { update(&app, request).await }
 }

@@ -54,7 +54,7 @@ fn a_request_that_nobody_claims_expires_with_the_tick() {
     assert_eq!(page(&mut world, None).threads[0].status, Status::Expired);
     let stored = world.thread(&reference).unwrap().state;
     assert_eq!((stored.status, stored.version), (Status::Pending, 1));
-    assert_eq!(stored.tag_as_of(world.now()).to_string(), "1-due");
+    assert_eq!(stored.version_as_of(world.now()).to_string(), "1-due");
     let lines = world.log().len();
     let refused = world.update(&reference, "phone", set(Status::Claimed));
     assert!(matches!(
@@ -88,7 +88,10 @@ fn a_condition_on_the_version_before_the_moment_fails_after_it() {
             reference: reference.clone(),
             actor: id("phone"),
             update: say("too late"),
-            tags: Some(vec![crate::domain::thread::state::Tag { version, is_due }]),
+            versions: Some(vec![crate::domain::thread::state::Version {
+                number: version,
+                is_due,
+            }]),
         };
         let app = world.invoke();
         world.run(async move { update(&app, request).await })

@@ -45,7 +45,7 @@ const FIRST_RETRY: i64 = 60_000;
 ///
 /// The store's, when it cannot list them. A failure at one of them only puts that one off.
 pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), StoreError> {
-    app.outbound.is_of_tick();
+    app.outbound.allow_tick_time();
     let work = Work {
         tick: Tick {
             app,
@@ -218,7 +218,7 @@ async fn see_to(tick: &Tick<'_>, obligation: &mut Obligation) -> Result<Seen, St
             reference,
         } => timer::see_to(tick, exchange_id, reference).await,
         Subject::Registration { .. } => registration::see_to(tick, obligation).await,
-        Subject::Derivation { exchange_id } => import::see_to(tick, exchange_id).await,
+        Subject::Import { exchange_id } => import::see_to(tick, exchange_id).await,
     }
 }
 

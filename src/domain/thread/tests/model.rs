@@ -179,7 +179,7 @@ proptest! {
                     let wrote = matches!(outcome, Ok(1..));
                     prop_assert_eq!(wrote, before.thread != story.thread, "all or nothing");
                     let has_target = !update.steps.is_empty();
-                    let ends_there = !story.thread.state.tag_as_of(story.now).is_due;
+                    let ends_there = !story.thread.state.version_as_of(story.now).is_due;
                     if wrote && has_target && ends_there && retries(&story, actor) {
                         prop_assert_eq!(story.decide(actor, update), Ok(vec![]), "{:?}", command);
                     }
@@ -196,7 +196,7 @@ proptest! {
                         prop_assert!(wrote == 0 || due, "nothing happens without a timer");
                         timers.retain(|at| *at > story.now);
                         timers.extend(next_moment(&story.thread.state));
-                        prop_assert!(!story.thread.state.tag_as_of(story.now).is_due);
+                        prop_assert!(!story.thread.state.version_as_of(story.now).is_due);
                     }
                 }
             }

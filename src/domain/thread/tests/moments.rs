@@ -49,7 +49,7 @@ fn a_claim_after_the_deadline_is_refused_before_any_tick() {
     let (status, holder) = (Status::Expired, None);
     assert_eq!(refused, Err(Refusal::Ended { status, holder }));
     assert_eq!(story.thread, before, "nothing is written");
-    assert!(before.state.tag_as_of(story.now).is_due);
+    assert!(before.state.version_as_of(story.now).is_due);
     assert_eq!(
         before.state.as_of(story.now).unwrap().status,
         Status::Expired
@@ -66,7 +66,7 @@ fn a_claim_after_the_deadline_is_refused_before_any_tick() {
         .map(|e| e.actor_id.as_str())
         .collect();
     assert_eq!(actors, ["phone", "exchange"]);
-    assert!(!story.thread.state.tag_as_of(story.now).is_due);
+    assert!(!story.thread.state.version_as_of(story.now).is_due);
 }
 
 #[test]
