@@ -14,6 +14,7 @@ use crate::domain::member::quiet_hours::Zones;
 use crate::isolate::Isolate;
 use crate::runtime::background::Background;
 use crate::runtime::clock::{Clock, SystemClock};
+use crate::runtime::js;
 use crate::runtime::zones::IntlZones;
 use crate::storage::disk::Disk;
 use crate::storage::r2::R2;
@@ -82,18 +83,21 @@ pub fn connect(
     clock: &Rc<dyn Clock>,
 ) -> Result<Rc<dyn ObjectStore>, SetupError> {
     let service = |name| {
-        let fetcher = env.service(&format!("{prefix}{name}"));
-        let fetcher = fetcher.map_err(|_| SetupError::NoBucket(name))?;
-        Ok::<_, SetupError>(Rc::new(Service::new(fetcher, clock.clone())))
+        let binding = js::service(env, &format!("{prefix}{name}"));
+        binding.ok_or(SetupError::NoBucket(name))
     };
     Ok(match storage {
         Storage::R2 => {
             let bucket = env.bucket(BUCKET);
             Rc::new(R2::new(bucket.map_err(|_| SetupError::NoBucket(BUCKET))?))
         }
-        Storage::Filesystem => Rc::new(Disk::new(service(DISK)?, clock.clone(), memory.clone())),
+        Storage::Filesystem => {
+            let service = Rc::new(Service::local(service(DISK)?));
+            Rc::new(Disk::new(service, clock.clone(), memory.clone()))
+        }
         Storage::S3(settings) => {
-            Rc::new(S3::new(service(NETWORK)?, clock.clone(), settings.clone()))
+            let service = Rc::new(Service::remote(service(NETWORK)?, clock.clone()));
+            Rc::new(S3::new(service, clock.clone(), settings.clone()))
         }
     })
 }

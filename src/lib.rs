@@ -17,7 +17,7 @@
 //! | providers of notifications and hooks | [`delivery`] |
 //! | recovery after a crash | [`service::tick`] |
 //! | routes | [`api`] |
-//! | error statuses | [`api::errors`] |
+//! | error statuses | [`api::problem`] |
 
 // Test code may use arithmetic and slices freely: a panic there is a failed test.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice))]
@@ -42,7 +42,7 @@ use std::rc::Rc;
 
 // Not called: its version decides what `url` brings along, see Cargo.toml.
 use idna_adapter as _;
-use worker::{Context, Env, Request, Response, ScheduleContext, ScheduledEvent, event};
+use worker::{Context, Env, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 
 use crate::app::App;
 use crate::domain::time::Timestamp;
@@ -56,10 +56,12 @@ fn start() {
 
 /// Answers a request.
 #[event(fetch)]
-async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
     let background = Background::new(move |work| context.wait_until(work));
     #[cfg(feature = "tools")]
-    return tools::handle(request, &env, background).await;
+    return tools::handle(request, &env, background)
+        .await
+        .map(Into::into);
     #[cfg(not(feature = "tools"))]
     api::handle(request, env, &runtime::clock::SystemClock, background).await
 }

@@ -3,8 +3,12 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
+use futures::future::{Either, select};
 use percent_encoding::percent_decode_str;
+use url::form_urlencoded;
 use worker::Request;
 
 use super::json;
@@ -15,11 +19,17 @@ use crate::domain::key::ApiKey;
 use crate::domain::limits::BODY_BYTES;
 use crate::domain::text::{Fields, Invalid};
 use crate::domain::thread::state::Version;
+use crate::runtime::js;
 use crate::service::ServiceError;
 use crate::service::members::authenticate::{Login, authenticate};
 
 /// How much of a body is read at all.
 const DRAINED_BYTES: usize = 4 * BODY_BYTES;
+
+/// A body of at most so many bytes is read at once.
+const SHORT_BYTES: usize = 64 * 1024;
+/// How long such a body may take.
+const SHORT_WITHIN: Duration = Duration::from_secs(30);
 
 /// A request with its path parameters.
 pub struct Call {
@@ -128,8 +138,9 @@ impl Call {
     /// One of them is given twice.
     pub fn query(&self, known: &[&'static str]) -> Result<HashMap<&'static str, String>, ApiError> {
         let mut given = HashMap::new();
-        let url = self.request.url()?;
-        for (name, value) in url.query_pairs() {
+        let url = self.request.inner().url();
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let Some(name) = known.iter().find(|known| **known == name) else {
                 continue;
             };
@@ -170,6 +181,16 @@ impl Call {
     /// A longer one is read on for a while and thrown away: a client that is still writing when
     /// the connection closes would never see why.
     async fn body(&mut self, limit: usize) -> Result<Vec<u8>, ApiError> {
+        let length = self.header("Content-Length");
+        let length = length.and_then(|text| text.parse().ok());
+        if length.is_some_and(|length: usize| length <= SHORT_BYTES.min(limit)) {
+            let whole = Box::pin(js::whole_body(self.request.inner().array_buffer()));
+            let late = Box::pin(self.app.clock.sleep(SHORT_WITHIN));
+            return match select(whole, late).await {
+                Either::Left((body, _)) => Ok(body?),
+                Either::Right(_) => Err(ApiError::BodyTooSlow),
+            };
+        }
         if self.request.inner().body().is_none() {
             return Ok(Vec::new());
         }

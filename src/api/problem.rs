@@ -1,10 +1,10 @@
-//! Everything that a request can be refused for: one error, one status each.
+//! Everything that a request can be refused for: one error, with one status and one code each.
 
 use serde_json::{Map, Value, json};
 
-use super::reply::Reply;
 use crate::domain::text::Invalid;
 use crate::domain::thread::transition::Refusal;
+use crate::runtime::log;
 use crate::service::ServiceError;
 
 /// Seconds after which a client should ask again when the bucket does not answer.
@@ -39,6 +39,8 @@ pub enum ApiError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The body did not come in time.
+    BodyTooSlow,
     /// The body holds too many values.
     TooManyValues {
         /// The limit.
@@ -70,28 +72,34 @@ impl From<worker::Error> for ApiError {
     }
 }
 
-/// What a client is told.
-struct Answer {
-    status: u16,
-    code: &'static str,
-    error: String,
-    more: Map<String, Value>,
-    headers: Vec<(&'static str, String)>,
+/// A refusal or a failure as plain data, for whatever interface tells a client of it.
+#[derive(Debug)]
+pub struct Problem {
+    /// The HTTP status that fits it.
+    pub status: u16,
+    /// What programs tell it by; it does not change within a version of the interface.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub sentence: String,
+    /// What else belongs to it, by name.
+    pub data: Map<String, Value>,
+    /// What HTTP says of it in headers.
+    pub headers: Vec<(&'static str, String)>,
 }
 
-impl Answer {
-    fn new(status: u16, code: &'static str, error: impl Into<String>) -> Self {
+impl Problem {
+    fn new(status: u16, code: &'static str, sentence: impl Into<String>) -> Self {
         Self {
             status,
             code,
-            error: error.into(),
-            more: Map::new(),
+            sentence: sentence.into(),
+            data: Map::new(),
             headers: Vec::new(),
         }
     }
 
     fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
+        self.data.insert(name.to_owned(), value.into());
         self
     }
 
@@ -99,26 +107,26 @@ impl Answer {
         self.headers.push((name, value.to_string()));
         self
     }
+
+    /// The body of an answer that tells of it.
+    pub fn to_json(&self) -> Value {
+        let mut body = Map::new();
+        body.insert("error".to_owned(), json!(self.sentence));
+        body.insert("code".to_owned(), json!(self.code));
+        body.extend(self.data.clone());
+        Value::Object(body)
+    }
 }
 
 impl ApiError {
-    /// The answer; what went wrong inside is logged, once, with the request's id.
-    pub fn into_reply(self, request_id: &str) -> Reply {
+    /// What a client is told; what went wrong inside is logged, once, with the request's id.
+    pub fn into_problem(self, request_id: &str) -> Problem {
         if let Some(cause) = self.cause() {
-            crate::runtime::log::write(&json!({
+            log::write(&json!({
                 "level": "error", "message": "a request failed", "request_id": request_id, "error": cause,
             }));
         }
-        let answer = self.answer();
-        let mut body = Map::new();
-        body.insert("error".to_owned(), json!(answer.error));
-        body.insert("code".to_owned(), json!(answer.code));
-        body.extend(answer.more);
-        let mut reply = Reply::json(answer.status, &Value::Object(body));
-        for (name, value) in answer.headers {
-            reply = reply.header(name, value);
-        }
-        reply
+        self.problem()
     }
 
     /// What the log needs to know of an error that is the server's own.
@@ -133,49 +141,54 @@ impl ApiError {
     }
 
     /// The one place where errors get their status.
-    fn answer(self) -> Answer {
+    fn problem(self) -> Problem {
         match self {
             Self::Malformed(problem) => {
-                Answer::new(400, "malformed_json", format!("The body {problem}."))
+                Problem::new(400, "malformed_json", format!("The body {problem}."))
             }
-            Self::Invalid(invalid) => answer_invalid(invalid),
-            Self::Unauthenticated => Answer::new(
+            Self::Invalid(invalid) => problem_of_invalid(invalid),
+            Self::Unauthenticated => Problem::new(
                 401,
                 "unauthenticated",
                 "Send a valid key in the header Authorization: Bearer mess_{exchange}_{token}.",
             )
             .header("WWW-Authenticate", &"Bearer"),
-            Self::OtherExchange => Answer::new(
+            Self::OtherExchange => Problem::new(
                 403,
                 "other_exchange",
                 "This key belongs to another exchange.",
             ),
-            Self::OtherExecutor => Answer::new(
+            Self::OtherExecutor => Problem::new(
                 403,
                 "other_executor",
                 "An executor may see, test and change its own profile only.",
             ),
-            Self::RegistrationToken => Answer::new(
+            Self::RegistrationToken => Problem::new(
                 403,
                 "registration_token",
                 "Registration here needs the token of this deployment, as registration_token in the body or in the header X-Registration-Token.",
             ),
-            Self::NoPath => Answer::new(404, "no_such_path", "There is nothing at this path."),
-            Self::Method { allow } => Answer::new(
+            Self::NoPath => Problem::new(404, "no_such_path", "There is nothing at this path."),
+            Self::Method { allow } => Problem::new(
                 405,
                 "method_not_allowed",
                 format!("This path takes {allow}."),
             )
             .header("Allow", &allow),
+            Self::BodyTooSlow => Problem::new(
+                408,
+                "body_timeout",
+                "The body did not come within 30 seconds; send the request again.",
+            ),
             Self::BodyTooLarge { limit } => too_large("the body", limit, "bytes"),
             Self::TooManyValues { limit } => too_large("the body", limit, "JSON values"),
-            Self::NotJson => Answer::new(
+            Self::NotJson => Problem::new(
                 415,
                 "not_json",
                 "Send the body as JSON, with the header Content-Type: application/json.",
             ),
-            Self::Service(error) => answer_service(error),
-            Self::Internal(_) => Answer::new(
+            Self::Service(error) => problem_of_service(error),
+            Self::Internal(_) => Problem::new(
                 500,
                 "internal",
                 "The server failed; its log has the cause under this X-Request-Id.",
@@ -184,42 +197,42 @@ impl ApiError {
     }
 }
 
-fn too_large(what: &str, limit: usize, unit: &str) -> Answer {
+fn too_large(what: &str, limit: usize, unit: &str) -> Problem {
     let error = format!("This would make {what} larger than {limit} {unit}.");
-    Answer::new(413, "too_large", error).with("limit", limit)
+    Problem::new(413, "too_large", error).with("limit", limit)
 }
 
-fn answer_invalid(invalid: Invalid) -> Answer {
-    Answer::new(400, "invalid", format!("{invalid}.")).with("field", invalid.path)
+fn problem_of_invalid(invalid: Invalid) -> Problem {
+    Problem::new(400, "invalid", format!("{invalid}.")).with("field", invalid.path)
 }
 
-fn answer_service(error: ServiceError) -> Answer {
+fn problem_of_service(error: ServiceError) -> Problem {
     match error {
-        ServiceError::Invalid(invalid) => answer_invalid(invalid),
-        ServiceError::NoThread => Answer::new(404, "no_such_request", "There is no such request."),
+        ServiceError::Invalid(invalid) => problem_of_invalid(invalid),
+        ServiceError::NoThread => Problem::new(404, "no_such_request", "There is no such request."),
         ServiceError::NoExecutor => {
-            Answer::new(404, "no_such_executor", "There is no such executor.")
+            Problem::new(404, "no_such_executor", "There is no such executor.")
         }
-        ServiceError::Refused(refusal) => answer_refusal(refusal),
-        ServiceError::AlreadyRegistered => Answer::new(
+        ServiceError::Refused(refusal) => problem_of_refusal(refusal),
+        ServiceError::AlreadyRegistered => Problem::new(
             409,
             "already_registered",
             "This executor id is registered already; choose another.",
         ),
-        ServiceError::VersionDiffers { version } => Answer::new(
+        ServiceError::VersionDiffers { version } => Problem::new(
             412,
             "version_differs",
             format!("The request is at version {version} now; read it again."),
         )
         .with("version", version.number),
         ServiceError::TooLarge { what, limit, unit } => too_large(what, limit, unit),
-        ServiceError::Importing => Answer::new(
+        ServiceError::Importing => Problem::new(
             503,
             "taking_over",
             "The bucket of another server is being imported; try again soon.",
         )
         .header("Retry-After", &RETRY_LATER),
-        ServiceError::Contended | ServiceError::Store(_) | ServiceError::Dropped(_) => Answer::new(
+        ServiceError::Contended | ServiceError::Store(_) | ServiceError::Dropped(_) => Problem::new(
             503,
             "unavailable",
             "The storage is not answering as it should; try again. Repeating the same call is safe for updates, and for a new request after a look at the list.",
@@ -228,7 +241,7 @@ fn answer_service(error: ServiceError) -> Answer {
     }
 }
 
-fn answer_refusal(refusal: Refusal) -> Answer {
+fn problem_of_refusal(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::HeldByOther {
             holder,
@@ -237,15 +250,15 @@ fn answer_refusal(refusal: Refusal) -> Answer {
         } => {
             let until = lease_until.map_or_else(String::new, |until| format!(" until {until}"));
             let error = format!("{holder} holds this request{until}; it is {status}.");
-            let answer = Answer::new(409, "held_by_other", error)
+            let problem = Problem::new(409, "held_by_other", error)
                 .with("status", status.as_str())
                 .with("executor_id", holder.as_str());
             match lease_until {
-                Some(until) => answer.with("lease_until", until.to_string()),
-                None => answer,
+                Some(until) => problem.with("lease_until", until.to_string()),
+                None => problem,
             }
         }
-        Refusal::AlreadyYours { holder, status } => Answer::new(
+        Refusal::AlreadyYours { holder, status } => Problem::new(
             409,
             "already_yours",
             format!("You hold this request already; it is {status}."),
@@ -257,18 +270,18 @@ fn answer_refusal(refusal: Refusal) -> Answer {
                 .as_ref()
                 .map_or_else(String::new, |holder| format!(", held by {holder}"));
             let error = format!("This request is over: {status}{by}. Messages can still be added.");
-            Answer::new(409, "ended", error)
+            Problem::new(409, "ended", error)
                 .with("status", status.as_str())
                 .with("executor_id", json!(holder))
         }
         Refusal::AlreadyPending => {
-            Answer::new(409, "already_pending", "This request is pending already.")
+            Problem::new(409, "already_pending", "This request is pending already.")
                 .with("status", "pending")
                 .with("executor_id", Value::Null)
         }
         Refusal::NotClaimed => {
             let error = "Nobody holds this request: there is no claim to renew.";
-            Answer::new(409, "not_claimed", error)
+            Problem::new(409, "not_claimed", error)
                 .with("status", "pending")
                 .with("executor_id", Value::Null)
         }
@@ -277,27 +290,27 @@ fn answer_refusal(refusal: Refusal) -> Answer {
                 "This request requires what your profile does not claim: {}.",
                 missing.join(", ")
             );
-            Answer::new(403, "missing_capabilities", error).with("missing", missing)
+            Problem::new(403, "missing_capabilities", error).with("missing", missing)
         }
-        Refusal::Unconfirmed { status } => Answer::new(
+        Refusal::Unconfirmed { status } => Problem::new(
             409,
             "unconfirmed",
             "The requestor wants to confirm first: set needs_confirmation, with what you are going to do as its action, and wait for the reply.",
         )
         .with("status", status.as_str()),
-        Refusal::NotRequestor { requestor } => Answer::new(
+        Refusal::NotRequestor { requestor } => Problem::new(
             403,
             "not_requestor",
             format!("Only {requestor}, who asked for this, can reply."),
         )
         .with("requestor_id", requestor.as_str()),
-        Refusal::NoOpenQuestion { status } => Answer::new(
+        Refusal::NoOpenQuestion { status } => Problem::new(
             409,
             "no_open_question",
             format!("Nothing waits for a reply; the request is {status}."),
         )
         .with("status", status.as_str()),
-        Refusal::Invalid(invalid) => answer_invalid(invalid),
+        Refusal::Invalid(invalid) => problem_of_invalid(invalid),
     }
 }
 
@@ -309,13 +322,14 @@ mod tests {
     #[test]
     fn a_failing_store_says_nothing_of_itself() {
         let error = StoreError::new("get", "keys/exchange=home/abc.json", &"socket /var/run/x");
-        let reply = ApiError::Service(ServiceError::Store(error)).into_reply("r1");
-        let text = String::from_utf8(reply.body.clone().unwrap()).unwrap();
-        assert_eq!(reply.status, 503);
+        let problem = ApiError::Service(ServiceError::Store(error)).into_problem("r1");
+        let text = problem.to_json().to_string();
+        assert_eq!(problem.status, 503);
         assert!(
             !text.contains("keys/") && !text.contains("socket"),
             "{text}"
         );
-        assert!(reply.headers.contains(&("Retry-After", "2".to_owned())));
+        let retry = ("Retry-After", "2".to_owned());
+        assert!(problem.headers.contains(&retry));
     }
 }

@@ -1,17 +1,67 @@
-//! Answers: plain data until the last moment, then a response with the headers of them all.
+//! Answers: plain data until the last moment, then a response with the headers that all have.
 
 use serde::Serialize;
-use worker::{Headers, Response, ResponseBuilder};
+use worker::web_sys;
+
+use super::problem::Problem;
+use crate::runtime::js;
 
 /// An answer to a request.
 #[derive(Debug)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// The JSON body, if there is one.
-    pub body: Option<Vec<u8>>,
+    /// What is sent.
+    pub body: Body,
+    /// What may be kept of it, and by whom.
+    pub cache: Cache,
     /// Headers of this answer alone.
     pub headers: Vec<(&'static str, String)>,
+}
+
+/// What is sent.
+#[derive(Debug)]
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// JSON.
+    Json(Vec<u8>),
+    /// Anything else that is at hand.
+    Bytes {
+        /// Its media type.
+        media_type: &'static str,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// What comes bit by bit.
+    Stream {
+        /// Its media type.
+        media_type: String,
+        /// Where it comes from.
+        stream: web_sys::ReadableStream,
+    },
+}
+
+/// What may be kept of an answer (RFC 9111).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// Nothing, by anyone.
+    NoStore,
+    /// By its reader, who asks each time whether it is still so.
+    Revalidate,
+    /// By its reader, for ever.
+    Immutable,
+}
+
+impl Cache {
+    /// The header `Cache-Control`.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NoStore => "no-store",
+            Self::Revalidate => "private, no-cache",
+            Self::Immutable => "private, max-age=31536000, immutable",
+        }
+    }
 }
 
 /// What every answer allows a browser, from any origin.
@@ -36,7 +86,8 @@ impl Reply {
     pub fn empty(status: u16) -> Self {
         Self {
             status,
-            body: None,
+            body: Body::Empty,
+            cache: Cache::NoStore,
             headers: Vec::new(),
         }
     }
@@ -46,7 +97,7 @@ impl Reply {
         // Only a map with names that are no strings could fail, and no answer has one.
         let body = serde_json::to_vec(body).unwrap_or_default();
         Self {
-            body: Some(body),
+            body: Body::Json(body),
             ..Self::empty(status)
         }
     }
@@ -63,29 +114,36 @@ impl Reply {
     /// # Errors
     ///
     /// The runtime refuses a header.
-    pub fn into_response(self, request_id: &str, head: bool) -> worker::Result<Response> {
-        let headers = Headers::new();
-        for (name, value) in CORS {
-            headers.set(name, value)?;
-        }
-        headers.set("X-Content-Type-Options", "nosniff")?;
-        headers.set("Cache-Control", "no-store")?;
-        headers.set("X-Request-Id", request_id)?;
-        if self.body.is_some() {
-            headers.set("Content-Type", "application/json; charset=utf-8")?;
-        }
-        for (name, value) in &self.headers {
-            headers.set(name, value)?;
-        }
+    pub fn into_response(self, request_id: &str, head: bool) -> worker::Result<web_sys::Response> {
+        let media_type = match &self.body {
+            Body::Empty => None,
+            Body::Json(_) => Some("application/json; charset=utf-8"),
+            Body::Bytes { media_type, .. } => Some(*media_type),
+            Body::Stream { media_type, .. } => Some(media_type.as_str()),
+        };
+        let own = self.headers.iter().map(|(name, value)| (*name, &**value));
+        let mut headers: Vec<(&str, &str)> = CORS.into_iter().chain(own).collect();
+        headers.push(("X-Content-Type-Options", "nosniff"));
+        headers.push(("Cache-Control", self.cache.as_str()));
+        headers.push(("X-Request-Id", request_id));
+        headers.extend(media_type.map(|media_type| ("Content-Type", media_type)));
         if self.status == 204 {
-            headers.set("Access-Control-Max-Age", "86400")?;
+            headers.push(("Access-Control-Max-Age", "86400"));
         }
-        let builder = ResponseBuilder::new()
-            .with_status(self.status)
-            .with_headers(headers);
-        Ok(match self.body {
-            Some(body) if !head => builder.fixed(body),
-            _ => builder.empty(),
-        })
+        let content = match &self.body {
+            _ if head => js::Content::None,
+            Body::Empty => js::Content::None,
+            Body::Json(bytes) | Body::Bytes { bytes, .. } => js::Content::Bytes(bytes),
+            Body::Stream { stream, .. } => js::Content::Stream(stream),
+        };
+        js::response(self.status, &headers, content)
+    }
+}
+
+impl From<Problem> for Reply {
+    fn from(problem: Problem) -> Self {
+        let mut reply = Self::json(problem.status, &problem.to_json());
+        reply.headers = problem.headers;
+        reply
     }
 }

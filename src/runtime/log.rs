@@ -1,11 +1,13 @@
 //! The log of the server itself: one JSON object a line, for people and for log search.
 
-use serde_json::Value;
+use serde::Serialize;
 
-/// Writes a line. `line` is an object with a `message` and what belongs to it; no secret.
-pub fn write(line: &Value) {
+/// Writes a line. `line` is an object with a `level`, a `message` and what belongs to it; no secret.
+pub fn write(line: &impl Serialize) {
+    // Only a map with names that are no strings could fail, and no line has one.
+    let line = serde_json::to_string(line).unwrap_or_default();
     #[cfg(target_arch = "wasm32")]
-    worker::console_log!("{line}");
+    super::js::console_log(&line);
     #[cfg(not(target_arch = "wasm32"))]
     eprintln!("{line}");
 }

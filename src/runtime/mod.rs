@@ -3,5 +3,6 @@
 
 pub mod background;
 pub mod clock;
+pub mod js;
 pub mod log;
 pub mod zones;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use js_sys::{Array, Date, Function, JsString, Object, Reflect};
-use worker::wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen::{JsCast as _, JsValue};
 
 use crate::domain::member::quiet_hours::Zones;
 use crate::domain::time::Timestamp;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::{Either, select};
-use worker::{Fetcher, Headers, Method, RequestInit, RequestRedirect};
 
 use crate::runtime::clock::Clock;
+use crate::runtime::js::{self, ServiceBinding};
 
 /// How long a request may take, its answer's body included.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,36 +52,51 @@ pub trait Wire {
 
 /// A service binding of the runtime.
 pub struct Service {
-    fetcher: Fetcher,
-    clock: Rc<dyn Clock>,
+    binding: ServiceBinding,
+    /// Ends what takes too long, where the runtime goes on meanwhile.
+    timer: Option<Rc<dyn Clock>>,
 }
 
 impl Service {
-    /// The service behind a binding.
-    pub fn new(fetcher: Fetcher, clock: Rc<dyn Clock>) -> Self {
-        Self { fetcher, clock }
+    /// A service that is reached over a network: a request to it ends after 10 s.
+    pub fn remote(binding: ServiceBinding, clock: Rc<dyn Clock>) -> Self {
+        Self {
+            binding,
+            timer: Some(clock),
+        }
+    }
+
+    /// A service of the runtime's own process. It reads and writes files while nothing else runs,
+    /// timers included, so no timer could end it.
+    pub fn local(binding: ServiceBinding) -> Self {
+        Self {
+            binding,
+            timer: None,
+        }
     }
 
     async fn fetch(&self, request: &Outgoing) -> worker::Result<Incoming> {
-        let headers = Headers::new();
-        for (name, value) in &request.headers {
-            headers.set(name, value)?;
-        }
-        let body = request.body.as_deref();
-        let mut init = RequestInit::new();
-        init.with_method(Method::from(request.method.to_owned()))
-            .with_headers(headers)
-            .with_redirect(RequestRedirect::Manual)
-            .with_body(body.map(|bytes| worker::js_sys::Uint8Array::from(bytes).into()));
-        let mut response = self.fetcher.fetch(&request.url, Some(init)).await?;
+        let headers: Vec<_> = request
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let response = js::fetch(
+            &self.binding,
+            request.method,
+            &request.url,
+            &headers,
+            request.body.as_deref(),
+        )
+        .await?;
         let header = |name| response.headers().get(name).ok().flatten();
         Ok(Incoming {
-            status: response.status_code(),
+            status: response.status(),
             etag: header("etag"),
             content_type: header("content-type"),
             body: match request.method {
                 "HEAD" => Vec::new(),
-                _ => response.bytes().await?,
+                _ => js::whole_body(response.array_buffer()).await?,
             },
         })
     }
@@ -90,8 +105,11 @@ impl Service {
 #[async_trait(?Send)]
 impl Wire for Service {
     async fn send(&self, request: &Outgoing) -> Result<Incoming, String> {
+        let Some(clock) = &self.timer else {
+            return self.fetch(request).await.map_err(|error| error.to_string());
+        };
         let answer = Box::pin(self.fetch(request));
-        match select(answer, Box::pin(self.clock.sleep(TIMEOUT))).await {
+        match select(answer, Box::pin(clock.sleep(TIMEOUT))).await {
             Either::Left((answer, _)) => answer.map_err(|error| error.to_string()),
             Either::Right(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
         }

@@ -6,3 +6,4 @@ pub mod list;
 pub mod read;
 pub mod settle;
 pub mod update;
+pub mod view;

@@ -1,0 +1,218 @@
+//! The routes: which handler answers which path and method.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use futures::future::LocalBoxFuture;
+use worker::{Env, Request, Response, RouteContext, Router};
+
+use super::call::Call;
+use super::problem::ApiError;
+use super::reply::Reply;
+use super::{capabilities, executors, health, register, requests};
+use crate::app::App;
+
+const GET: &str = "GET";
+pub const HEAD: &str = "HEAD";
+pub const OPTIONS: &str = "OPTIONS";
+const PATCH: &str = "PATCH";
+const POST: &str = "POST";
+const PUT: &str = "PUT";
+
+type Handler = fn(Call) -> LocalBoxFuture<'static, Result<Reply, ApiError>>;
+
+/// A path with its parameters, and what each method does there.
+struct Route {
+    path: &'static str,
+    methods: &'static [(&'static str, Handler)],
+}
+
+impl Route {
+    /// Whether the path has as many segments as the route.
+    fn may_match(&self, path: &str) -> bool {
+        self.path.split('/').count() == path.split('/').count()
+    }
+}
+
+/// Every path of the exchange. HEAD works where GET does, OPTIONS everywhere.
+const ROUTES: &[Route] = &[
+    Route {
+        path: "/health",
+        methods: &[(GET, |call| Box::pin(health::get(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/register",
+        methods: &[(POST, |call| Box::pin(register::post(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors",
+        methods: &[(GET, |call| Box::pin(executors::list(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors/:executor_id",
+        methods: &[
+            (GET, |call| Box::pin(executors::get(call))),
+            (PATCH, |call| Box::pin(executors::patch(call))),
+        ],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors/:executor_id/deliveries",
+        methods: &[(GET, |call| Box::pin(executors::deliveries(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors/:executor_id/test",
+        methods: &[(POST, |call| Box::pin(executors::test(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/requests",
+        methods: &[
+            (GET, |call| Box::pin(requests::list(call))),
+            (POST, |call| Box::pin(requests::post(call))),
+        ],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/requests/:ref",
+        methods: &[
+            (GET, |call| Box::pin(requests::get(call))),
+            (PATCH, |call| Box::pin(requests::patch(call))),
+        ],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/requests/:ref/lease",
+        methods: &[(POST, |call| Box::pin(requests::renew(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/capabilities",
+        methods: &[(GET, |call| Box::pin(capabilities::list(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/capabilities/:capability_id",
+        methods: &[(PUT, |call| Box::pin(capabilities::put(call)))],
+    },
+];
+
+/// Paths below an exchange at which there is nothing: only its members are told so.
+const BELOW_AN_EXCHANGE: &str = "/api/v1/exchanges/:exchange_id/*rest";
+
+/// What the router hands to a route.
+struct Dispatch {
+    app: Rc<App>,
+    method: String,
+    /// Where the route leaves its answer; stays empty when no route matched.
+    answer: Rc<RefCell<Option<Result<Reply, ApiError>>>>,
+}
+
+/// Finds what answers a request, and calls it.
+///
+/// The router holds only the routes that have as many segments as the path: it is made anew for each request,
+/// since it takes each request's own data, and most of its cost is that of making it.
+///
+/// # Errors
+///
+/// What the request is refused for.
+pub async fn route(
+    app: Rc<App>,
+    request: Request,
+    env: Env,
+    method: &str,
+    path: &str,
+) -> Result<Reply, ApiError> {
+    if let Some(exchange) = exchange_of_folder(path) {
+        let call = Call {
+            app,
+            method: method.to_owned(),
+            params: HashMap::from([("exchange_id", exchange.to_owned())]),
+            request,
+        };
+        return nothing_here(call).await;
+    }
+    let answer = Rc::default();
+    let mut router = Router::with_data(Dispatch {
+        app,
+        method: method.to_owned(),
+        answer: Rc::clone(&answer),
+    });
+    for route in ROUTES.iter().filter(|route| route.may_match(path)) {
+        router = router.or_else_any_method_async(route.path, |request, context| {
+            dispatch(route.path, request, context, |call| {
+                run(route.methods, call)
+            })
+        });
+    }
+    router = router.or_else_any_method_async(BELOW_AN_EXCHANGE, |request, context| {
+        dispatch(BELOW_AN_EXCHANGE, request, context, nothing_here)
+    });
+    router.run(request, env).await?;
+    answer.take().unwrap_or(Err(ApiError::NoPath))
+}
+
+/// Calls `handler` and leaves its answer where [`route`] finds it: the router itself knows
+/// only responses of the runtime.
+async fn dispatch<F>(
+    path: &'static str,
+    request: Request,
+    context: RouteContext<Dispatch>,
+    handler: impl FnOnce(Call) -> F,
+) -> worker::Result<Response>
+where
+    F: Future<Output = Result<Reply, ApiError>>,
+{
+    let params = path
+        .split('/')
+        .filter_map(|segment| segment.strip_prefix(':'))
+        .filter_map(|name| Some((name, context.param(name)?.clone())))
+        .collect();
+    let Dispatch {
+        app,
+        method,
+        answer,
+    } = context.data;
+    let call = Call {
+        app,
+        request,
+        method,
+        params,
+    };
+    let replied = handler(call).await;
+    answer.replace(Some(replied));
+    Response::empty()
+}
+
+/// Runs the handler of the call's method.
+async fn run(methods: &'static [(&'static str, Handler)], call: Call) -> Result<Reply, ApiError> {
+    let wanted = match call.method.as_str() {
+        HEAD => GET,
+        method => method,
+    };
+    match methods.iter().find(|(method, _)| *method == wanted) {
+        Some((_, handler)) => handler(call).await,
+        None => Err(ApiError::Method {
+            allow: allow(methods),
+        }),
+    }
+}
+
+fn allow(methods: &[(&str, Handler)]) -> String {
+    let mut names = Vec::new();
+    for (method, _) in methods {
+        names.push(*method);
+        if *method == GET {
+            names.push(HEAD);
+        }
+    }
+    names.push(OPTIONS);
+    names.join(", ")
+}
+
+/// The exchange of a path that ends in a slash: the router would match it with nothing at all.
+fn exchange_of_folder(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("/api/v1/exchanges/")?.strip_suffix('/')?;
+    let (exchange, _) = rest.split_once('/')?;
+    Some(exchange)
+}
+
+async fn nothing_here(call: Call) -> Result<Reply, ApiError> {
+    call.caller().await?;
+    Err(ApiError::NoPath)
+}

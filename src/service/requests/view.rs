@@ -1,0 +1,218 @@
+//! How requests are shown, and how a list is asked for: plain data for every interface.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::list::{Filter, Listed};
+use crate::domain::cursor::Cursor;
+use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::domain::text::Invalid;
+use crate::domain::thread::document::Thread;
+use crate::domain::thread::event::Event;
+use crate::domain::thread::row::{Row, VersionedRow};
+use crate::domain::thread::state::{ThreadState, Version};
+use crate::domain::thread::status::{Priority, Status};
+use crate::domain::time::Timestamp;
+
+/// The answer to who reads a request.
+#[derive(Serialize)]
+pub struct Reading<'a> {
+    thread: Shown<'a>,
+}
+
+/// A request in full.
+#[derive(Serialize)]
+pub struct Shown<'a> {
+    #[serde(flatten)]
+    row: VersionedRow<'a>,
+    /// What was said of the present status.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    details: Map<String, Value>,
+    messages: Vec<Message<'a>>,
+}
+
+/// What someone wrote to a request.
+#[derive(Serialize)]
+struct Message<'a> {
+    from: &'a ExecutorId,
+    ts: Timestamp,
+    mess: &'a [Value],
+}
+
+/// A request that was just posted.
+#[derive(Serialize)]
+pub struct Posted<'a> {
+    #[serde(rename = "ref")]
+    reference: &'a Ref,
+    status: Status,
+}
+
+/// A request after a change.
+#[derive(Serialize)]
+pub struct Changed<'a> {
+    #[serde(rename = "ref")]
+    reference: &'a Ref,
+    status: Status,
+    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_until: Option<Timestamp>,
+}
+
+/// A page of a list.
+#[derive(Serialize)]
+pub struct Page<'a> {
+    threads: Vec<Row<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+    /// False while another server's bucket is being imported, else left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
+}
+
+impl<'a> Reading<'a> {
+    /// What is shown of `thread`.
+    pub fn of(thread: &'a Thread) -> Self {
+        Self {
+            thread: Shown::of(thread),
+        }
+    }
+}
+
+impl<'a> Shown<'a> {
+    /// What is shown of `thread`.
+    pub fn of(thread: &'a Thread) -> Self {
+        let message = |(event, mess): (&'a Event, &'a [Value])| Message {
+            from: &event.actor_id,
+            ts: event.ts,
+            mess,
+        };
+        Self {
+            row: VersionedRow::of(&thread.state),
+            details: thread.details(),
+            messages: thread.messages().map(message).collect(),
+        }
+    }
+}
+
+impl<'a> Posted<'a> {
+    /// What is shown of a request after it was posted.
+    pub fn of(state: &'a ThreadState) -> Self {
+        Self {
+            reference: &state.reference,
+            status: state.status,
+        }
+    }
+}
+
+impl<'a> Changed<'a> {
+    /// What is shown of a request after it was changed.
+    pub fn of(state: &'a ThreadState) -> Self {
+        Self {
+            reference: &state.reference,
+            status: state.status,
+            version: state.version,
+            lease_until: state.lease_until,
+        }
+    }
+}
+
+impl<'a> Page<'a> {
+    /// What is shown of a list that was made with `filter`.
+    pub fn of(
+        listed: &'a Listed,
+        exchange: &ExchangeId,
+        filter: &Filter,
+        is_imported: bool,
+    ) -> Self {
+        let next = listed.next.as_ref();
+        Self {
+            threads: listed.threads.iter().map(Row::of).collect(),
+            next_cursor: next.map(|next| next.encode(exchange, filter.status)),
+            complete: (!is_imported).then_some(false),
+        }
+    }
+}
+
+/// The entity tag of what is shown.
+pub fn entity_tag(version: Version) -> String {
+    format!("\"{version}\"")
+}
+
+/// What a client asks of a list: the value of a parameter by its name, if it is given.
+pub struct ListQuery<'a>(pub &'a dyn Fn(&'static str) -> Option<&'a str>);
+
+impl ListQuery<'_> {
+    /// The names of the parameters.
+    pub const NAMES: [&'static str; 7] = [
+        "status",
+        "priority",
+        "requestor",
+        "executor",
+        "updated_since",
+        "limit",
+        "cursor",
+    ];
+
+    /// Which requests are wanted.
+    ///
+    /// # Errors
+    ///
+    /// Names the first parameter that is wrong.
+    pub fn filter(&self) -> Result<Filter, Invalid> {
+        Ok(Filter {
+            status: self.parsed("status", Status::parse)?,
+            priority: self.parsed("priority", Priority::parse)?,
+            requestor: self.parsed("requestor", ExecutorId::parse)?,
+            executor: self.parsed("executor", ExecutorId::parse)?,
+            updated_since: self.parsed("updated_since", parse_since)?,
+        })
+    }
+
+    /// How many rows a page may have.
+    ///
+    /// # Errors
+    ///
+    /// It is no number from 1 to 1,000.
+    pub fn limit(&self) -> Result<usize, Invalid> {
+        Ok(self.parsed("limit", parse_limit)?.unwrap_or(PAGE_DEFAULT))
+    }
+
+    /// Where the page begins, if it is not the first.
+    ///
+    /// # Errors
+    ///
+    /// It was made for another list.
+    pub fn cursor(
+        &self,
+        exchange: &ExchangeId,
+        filter: &Filter,
+    ) -> Result<Option<Cursor>, Invalid> {
+        self.parsed("cursor", |text, _| {
+            Cursor::decode(text, exchange, filter.status)
+        })
+    }
+
+    fn parsed<T>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str, &str) -> Result<T, Invalid>,
+    ) -> Result<Option<T>, Invalid> {
+        self.0(name).map(|text| parse(text, name)).transpose()
+    }
+}
+
+/// A `+` that was not percent-encoded has become a space on the way.
+fn parse_since(text: &str, name: &str) -> Result<Timestamp, Invalid> {
+    Timestamp::parse(&text.replace(' ', "+")).ok_or_else(|| {
+        let problem = "must be an RFC 3339 date-time like 2025-02-01T12:00:00Z";
+        Invalid::new(name, problem)
+    })
+}
+
+fn parse_limit(text: &str, name: &str) -> Result<usize, Invalid> {
+    let limit = text.parse().ok();
+    limit
+        .filter(|limit| (1..=PAGE_MAX).contains(limit))
+        .ok_or_else(|| Invalid::new(name, format!("must be a number from 1 to {PAGE_MAX}")))
+}
