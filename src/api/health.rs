@@ -1,11 +1,24 @@
 //! `GET /health`: is the server there, and does its bucket answer?
 
-use serde_json::json;
+use serde::Serialize;
 
 use super::call::Call;
 use super::problem::ApiError;
 use super::reply::Reply;
+use crate::domain::ids::ExchangeId;
 use crate::service::ServiceError;
+
+/// What this server is.
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'static str,
+    service: &'static str,
+    version: &'static str,
+    commit: &'static str,
+    storage: &'static str,
+    /// The exchange for clients that know none.
+    exchange_id: &'a ExchangeId,
+}
 
 /// 200 with what this server is; with `?deep=1` only after one read from the bucket.
 pub async fn get(call: Call) -> Result<Reply, ApiError> {
@@ -14,13 +27,13 @@ pub async fn get(call: Call) -> Result<Reply, ApiError> {
         let read = call.app.store.get("health").await;
         read.map_err(ServiceError::from)?;
     }
-    let body = json!({
-        "status": "ok",
-        "service": "mess-exchange",
-        "version": env!("CARGO_PKG_VERSION"),
-        "commit": env!("MESS_COMMIT"),
-        "storage": call.app.store.kind(),
-        "exchange_id": call.app.config.default_exchange,
-    });
-    Ok(Reply::json(200, &body))
+    let health = Health {
+        status: "ok",
+        service: "mess-exchange",
+        version: env!("CARGO_PKG_VERSION"),
+        commit: env!("MESS_COMMIT"),
+        storage: call.app.store.kind(),
+        exchange_id: &call.app.config.default_exchange,
+    };
+    Ok(Reply::json(200, &health))
 }

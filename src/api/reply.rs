@@ -25,7 +25,7 @@ pub enum Body {
     /// Nothing.
     Empty,
     /// JSON.
-    Json(Vec<u8>),
+    Json(String),
     /// Anything else that is at hand.
     Bytes {
         /// Its media type.
@@ -95,7 +95,7 @@ impl Reply {
     /// An answer with JSON.
     pub fn json<B: Serialize>(status: u16, body: &B) -> Self {
         // Only a map with names that are no strings could fail, and no answer has one.
-        let body = serde_json::to_vec(body).unwrap_or_default();
+        let body = serde_json::to_string(body).unwrap_or_default();
         Self {
             body: Body::Json(body),
             ..Self::empty(status)
@@ -133,7 +133,8 @@ impl Reply {
         let content = match &self.body {
             _ if head => js::Content::None,
             Body::Empty => js::Content::None,
-            Body::Json(bytes) | Body::Bytes { bytes, .. } => js::Content::Bytes(bytes),
+            Body::Json(text) => js::Content::Text(text),
+            Body::Bytes { bytes, .. } => js::Content::Bytes(bytes),
             Body::Stream { stream, .. } => js::Content::Stream(stream),
         };
         js::response(self.status, &headers, content)

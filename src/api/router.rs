@@ -143,8 +143,12 @@ pub async fn route(
     router = router.or_else_any_method_async(BELOW_AN_EXCHANGE, |request, context| {
         dispatch(BELOW_AN_EXCHANGE, request, context, nothing_here)
     });
-    router.run(request, env).await?;
-    answer.take().unwrap_or(Err(ApiError::NoPath))
+    let run = router.run(request, env).await;
+    let answer = answer.take();
+    if answer.is_none() {
+        run?;
+    }
+    answer.unwrap_or(Err(ApiError::NoPath))
 }
 
 /// Calls `handler` and leaves its answer where [`route`] finds it: the router itself knows
@@ -176,7 +180,8 @@ where
     };
     let replied = handler(call).await;
     answer.replace(Some(replied));
-    Response::empty()
+    // Nobody looks at this: making a response would be a crossing to JavaScript.
+    Err(worker::Error::RustError(String::new()))
 }
 
 /// Runs the handler of the call's method.

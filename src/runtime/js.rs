@@ -32,6 +32,8 @@ extern "C" {
 pub enum Content<'a> {
     /// None.
     None,
+    /// This text, which crosses faster than its bytes.
+    Text(&'a str),
     /// These bytes.
     Bytes(&'a [u8]),
     /// What comes from a stream.
@@ -67,6 +69,7 @@ pub fn response(
     let init: ResponseInit = object(&Init { status, headers })?.unchecked_into();
     let response = match content {
         Content::None => Response::new_with_opt_str_and_init(None, &init),
+        Content::Text(text) => Response::new_with_opt_str_and_init(Some(text), &init),
         // A copy: what the response holds must not be the memory of WebAssembly, which moves.
         Content::Bytes(bytes) => {
             let copy = Uint8Array::from(bytes);
