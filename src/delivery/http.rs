@@ -1,4 +1,4 @@
-//! The requests to providers, what came back, and how that is told apart.
+//! Requests to providers, and their answers.
 
 use serde_json::Value;
 
@@ -9,13 +9,13 @@ pub struct Request {
     pub method: String,
     /// The URL.
     pub url: String,
-    /// Headers, beside those of every request.
+    /// Headers, besides those that every request has.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Option<String>,
 }
 
-/// What was sent and what came of it.
+/// A request and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// The request.
@@ -24,17 +24,18 @@ pub struct Turn {
     pub answer: Answer,
 }
 
-/// What came back.
+/// What came back: a response, or the reason why there is none.
 pub type Answer = Result<Response, Unreachable>;
 
 /// A response of a provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
-    /// Its status.
+    /// Its status code.
     pub status: u16,
-    /// Milliseconds after which to come back, if it says so.
+    /// Milliseconds that the response asks to wait before the next request.
     pub retry_after: Option<i64>,
-    /// Milliseconds until the header `X-RateLimit-Requests-Reset`, a moment in milliseconds.
+    /// Milliseconds until the moment in the header `X-RateLimit-Requests-Reset`, which gives it in
+    /// milliseconds since the epoch.
     pub rate_limit_reset: Option<i64>,
     /// The beginning of its body.
     pub body: String,
@@ -43,7 +44,7 @@ pub struct Response {
 /// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
-    /// There was none in time.
+    /// No response came in time.
     #[error("no answer within 10 s")]
     Timeout,
     /// The connection failed or broke.
@@ -52,24 +53,24 @@ pub enum Unreachable {
     /// The URL may not be called.
     #[error("the URL may not be called")]
     Forbidden,
-    /// The URL, with what was put into it, is longer than any server takes.
+    /// The URL with its variables filled in is longer than any server accepts.
     #[error("the URL is too long to be sent")]
     TooLong,
     /// The runtime refuses to send it.
     #[error("a header cannot be sent")]
     Unsendable,
-    /// This invocation has sent as much as it may.
+    /// This invocation has already sent as many requests as it may.
     #[error("the exchange was busy")]
     Busy,
 }
 
 impl Response {
-    /// The body as JSON.
+    /// The body as JSON, or null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or(Value::Null)
     }
 
-    /// Whether it is a success.
+    /// Whether the status is a success.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -93,7 +94,7 @@ impl Request {
         }
     }
 
-    /// The same with one more header; CR and LF cannot stand in its value.
+    /// Adds a header. Line breaks in its value become spaces.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let value = value.replace(['\r', '\n'], " ");
@@ -101,14 +102,14 @@ impl Request {
         self
     }
 
-    /// The same with a body.
+    /// Adds a body.
     #[must_use]
     pub fn body(mut self, body: String) -> Self {
         self.body = Some(body);
         self
     }
 
-    /// The same with a bearer token, if there is one.
+    /// Adds a bearer token, if there is one.
     #[must_use]
     pub fn bearer(self, token: Option<&str>) -> Self {
         match token {

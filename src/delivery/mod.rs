@@ -1,13 +1,13 @@
-//! Deliveries: telling executors what happened, outside of the exchange.
+//! Deliveries: notifying executors outside of the exchange.
 //!
-//! A committed batch is a [`notice::Notice`]; [`plan`] meets it with an executor's channels and
-//! hooks and gives the deliveries that are owed; [`attempt`] works through them: a provider
-//! says what to send ([`provider`]), [`send`] sends it, [`retry`] judges and schedules,
-//! [`record`] writes down what came of it. Where deliveries are kept until they are done is the
-//! business of [`crate::service`].
+//! A committed batch becomes a [`notice::Notice`]. [`plan`] matches it with an executor's channels
+//! and hooks and returns the deliveries that are owed. A provider ([`provider`]) says what to send,
+//! [`send`] sends it, and [`retry`] judges the answer and schedules the next attempt. Keeping the
+//! deliveries until they are done, attempting them and recording the outcome is the business of
+//! [`crate::service::deliveries`].
 //!
-//! A new type of channel or hook is a new file below `channels/` or `hooks/` and a line in the
-//! list here.
+//! A new type of channel or hook is a new file below `channels/` or `hooks/` and a line in the list
+//! here.
 
 pub mod channels;
 pub mod hooks;
@@ -42,7 +42,7 @@ pub static HOOKS: &[Provider] = &[
     hooks::google_tasks::PROVIDER,
 ];
 
-/// The forms of all of them.
+/// The forms of all channels and hooks.
 pub const FORMS: Forms = Forms {
     channels: |at| CHANNELS.get(at).map(|provider| &provider.form),
     hooks: |at| HOOKS.get(at).map(|provider| &provider.form),

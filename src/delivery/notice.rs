@@ -15,62 +15,63 @@ use crate::domain::thread::status::{Phase, Priority, Status};
 /// What happened to a request in one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// It was posted.
+    /// The request was posted.
     Created,
     /// Its status changed, or another executor took it over.
     Moved,
     /// The requestor answered its executor.
     Answered {
-        /// Whether to go on, if that was asked.
+        /// Whether the executor should go on, if it asked that.
         confirmed: Option<bool>,
     },
-    /// It is announced again, since nobody has claimed it.
+    /// The request is announced again, because nobody has claimed it.
     Nudged,
     /// Someone wrote to it.
     Written,
-    /// Nothing: an executor tries its channels.
+    /// Nothing: an executor tests its channels.
     Test,
 }
 
-/// The names, as people know them, of those that a notice speaks of.
+/// Display names of the executors that a notice mentions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
-    /// Who did it.
+    /// The actor's name.
     pub actor: String,
-    /// Who holds the request, or ended it; whose claim has lapsed.
+    /// The name of the executor that holds the request, that it ended with, or whose claim lapsed.
     pub executor: String,
 }
 
-/// What happened.
+/// What one batch or one of its steps tells.
 #[derive(Clone, Debug)]
 pub struct Notice {
-    /// Where.
+    /// The exchange where it happened.
     pub exchange: ExchangeId,
-    /// What.
+    /// What happened.
     pub what: What,
-    /// The request as this left it; none in a test.
+    /// The request after it happened; `None` in a test.
     pub thread: Option<ThreadState>,
-    /// The request as this found it; none when it was new.
+    /// The request before it happened; `None` if it was new.
     pub before: Option<ThreadState>,
     /// Who did it.
     pub actor: ExecutorId,
-    /// How people know them.
+    /// The names to show for the executors involved.
     pub names: Names,
-    /// Where the request can be read.
+    /// A URL where the request can be read.
     pub link: Option<String>,
 }
 
-/// What a batch has to tell.
+/// Everything that a batch tells.
 #[derive(Clone, Debug)]
 pub struct News {
-    /// All of it as one notice: what channels tell.
+    /// The whole batch as one notice, for channels.
     pub whole: Notice,
-    /// Its steps that hooks can be set on, in their order, each event once.
+    /// The steps that hooks can be set on, in order. Each event occurs once, as its last step.
     pub steps: Vec<Notice>,
 }
 
 impl News {
-    /// What `batch_id` did to `thread`, if it is part of it and anybody's concern.
+    /// What `batch_id` did to `thread`. Returns `None` if the thread does not contain the batch, or
+    /// if the batch concerns nobody.
     pub fn of(
         exchange: &ExchangeId,
         thread: &Thread,
@@ -110,7 +111,7 @@ impl News {
             if change.moves() {
                 let mut step = notice(What::Moved, Some(before), after, &event.actor_id);
                 if step.executor() != whole.executor() {
-                    // Whose name nobody has looked up.
+                    // Nobody has looked up this executor's name.
                     let id = step.executor().map(ToString::to_string);
                     step.names.executor = id.unwrap_or_default();
                 }
@@ -123,7 +124,7 @@ impl News {
     }
 }
 
-/// What a batch amounts to, and whose doing that is; nothing when all it did was to renew a claim.
+/// What a batch amounts to, and its actor. Returns `None` if it only renewed a claim.
 fn what_happened<'a>(batch: &Committed<'a>) -> Option<(What, &'a ExecutorId)> {
     let actor = &batch.events.last()?.actor_id;
     if batch.before.is_none() {
@@ -148,7 +149,7 @@ fn what_happened<'a>(batch: &Committed<'a>) -> Option<(What, &'a ExecutorId)> {
             let confirmed = change.confirmed;
             return Some((What::Answered { confirmed }, actor));
         }
-        // A message may have come with what had fallen due.
+        // A message may share the batch with a change that was due; the change counts.
         return Some((What::Moved, &event.actor_id));
     }
     if changes().any(|(_, change)| change.nudge.is_some()) {
@@ -164,7 +165,7 @@ fn what_happened<'a>(batch: &Committed<'a>) -> Option<(What, &'a ExecutorId)> {
 }
 
 impl Notice {
-    /// A test that `actor` makes.
+    /// A notice of a test by `actor`.
     pub fn test(exchange: &ExchangeId, actor: ExecutorId, name: String) -> Self {
         Self {
             exchange: exchange.clone(),
@@ -180,13 +181,13 @@ impl Notice {
         }
     }
 
-    /// The event whose hooks it triggers.
+    /// The event whose hooks the notice triggers.
     pub fn hook_event(&self) -> Option<HookEvent> {
         match self.what {
             What::Created => Some(HookEvent::Created),
             What::Moved => match self.status()? {
                 Status::Claimed => Some(HookEvent::Claimed),
-                // Who answers a question starts nothing.
+                // The requestor's answer to a question does not start the work.
                 Status::InProgress if !self.is_by_executor() => None,
                 Status::InProgress => Some(HookEvent::Started),
                 Status::Completed => Some(HookEvent::Completed),
@@ -203,7 +204,7 @@ impl Notice {
         executor == Some(&self.actor)
     }
 
-    /// What the log calls it.
+    /// The event's type in the log.
     pub fn event_type(&self) -> &'static str {
         match self.what {
             What::Created => "thread_created",
@@ -213,7 +214,7 @@ impl Notice {
         }
     }
 
-    /// A short name: the hook event's, or what else happened.
+    /// A short name: the hook event, or else the event's type.
     pub fn event(&self) -> &'static str {
         match self.hook_event() {
             Some(event) => event.as_str(),
@@ -228,7 +229,7 @@ impl Notice {
             .map_or(Priority::Normal, |thread| thread.priority)
     }
 
-    /// Who holds the request or ended it; whose claim has lapsed.
+    /// The executor that holds the request, that it ended with, or whose claim lapsed.
     pub fn executor(&self) -> Option<&ExecutorId> {
         let now = self.thread.as_ref().and_then(|t| t.executor_id.as_ref());
         let lapsed = self.before.as_ref().filter(|_| self.actor.is_exchange());
@@ -297,7 +298,7 @@ impl Notice {
         }
     }
 
-    /// The request's name and priority in a line; empty in a test.
+    /// The ref and priority of the request in one line. Empty in a test.
     pub fn footer(&self) -> String {
         match &self.thread {
             Some(thread) => format!("{} · {}", thread.reference, thread.priority),
@@ -305,7 +306,7 @@ impl Notice {
         }
     }
 
-    /// The text and the footer, with at most `most` bytes: the text is cut where it must be.
+    /// The text and the footer in at most `most` bytes. If necessary the text is cut.
     pub fn body(&self, most: usize) -> String {
         let (mut text, footer) = (self.text(), self.footer());
         let room = most.saturating_sub(footer.len()).saturating_sub(4);
@@ -327,7 +328,7 @@ impl Notice {
         json!(self.thread.as_ref().map(VersionedRow::of))
     }
 
-    /// The value of a template variable; empty when there is none.
+    /// The value of a template variable, or an empty string if it has none.
     pub fn variable(&self, name: &str) -> String {
         let status = |status: Option<Status>| status.map_or(String::new(), |s| s.to_string());
         match (name, &self.thread) {

@@ -16,7 +16,7 @@ use crate::domain::thread::state::ThreadState;
 use crate::domain::thread::status::{Priority, Status};
 use crate::domain::time::Timestamp;
 
-/// Deliveries that are attempted together: as many as there may be connections at once.
+/// How many deliveries are attempted together: as many as an invocation may have connections.
 pub const CHUNK: usize = 6;
 
 /// Some deliveries of one batch.
@@ -27,9 +27,9 @@ pub struct Chunk {
     /// The request.
     #[serde(rename = "ref")]
     pub reference: Ref,
-    /// The batch that they tell of.
+    /// The batch that the deliveries tell.
     pub batch_id: Uuid,
-    /// How people know those who took part.
+    /// The names to show for the executors involved.
     pub names: Names,
     /// The deliveries.
     pub owed: Vec<Owed>,
@@ -38,22 +38,22 @@ pub struct Chunk {
 /// A delivery that is owed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Owed {
-    /// To whom.
+    /// The executor it goes to.
     pub executor_id: ExecutorId,
-    /// By which of its channels or hooks.
+    /// The channel or hook it uses.
     pub subscription: Subscription,
-    /// Of which of the batch's steps a hook tells.
+    /// The index of the step that a hook tells.
     #[serde(default, skip_serializing_if = "is_first")]
     pub step: usize,
-    /// Not before this moment.
+    /// The earliest moment to attempt it.
     pub due_at: Timestamp,
-    /// How often it was attempted.
+    /// How many attempts there were.
     #[serde(default)]
     pub attempts: u32,
-    /// Whether quiet hours put it off.
+    /// Whether quiet hours deferred it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deferred: bool,
-    /// The provider has it, under this id, which could not be kept yet.
+    /// The provider's id, if the provider has the delivery but the id could not be stored yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unkept_id: Option<String>,
 }
@@ -64,7 +64,7 @@ fn is_first(step: &usize) -> bool {
 }
 
 impl Owed {
-    /// What it tells; nothing when the batch has no such step.
+    /// The notice to deliver, or `None` if the batch has no such step.
     pub fn notice<'a>(&self, news: &'a News) -> Option<&'a Notice> {
         match self.subscription {
             Subscription::Channel(_) => Some(&news.whole),
@@ -73,23 +73,23 @@ impl Owed {
     }
 }
 
-/// A channel or hook, by its id.
+/// A channel or hook, named by its id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subscription {
     /// A notification channel.
     Channel(String),
-    /// A hook of the batch's event.
+    /// A hook on the event of one of the batch's steps.
     Hook(String),
 }
 
-/// What planning knows beside the notice.
+/// What planning needs besides the notice.
 pub struct Moment<'a> {
-    /// The moment.
+    /// The current moment.
     pub now: Timestamp,
-    /// The zone of executors that name none.
+    /// The time zone of executors that name none.
     pub default_zone: &'a str,
-    /// The zones.
+    /// The time zones.
     pub zones: &'a dyn Zones,
 }
 
@@ -100,7 +100,7 @@ pub enum Readiness {
     Now,
     /// At the end of the quiet hours.
     At(Timestamp),
-    /// Not any more: what it would tell is over.
+    /// Not any more, because what it would tell is out of date.
     Never,
 }
 
@@ -133,7 +133,7 @@ fn provider_of(entry: &Value, providers: &'static [Provider]) -> Option<&'static
     providers.iter().find(|provider| provider.form.name == name)
 }
 
-/// Whether an executor may be owed anything, as far as a list of executors tells.
+/// Whether an executor may be owed a delivery, as far as the list of executors shows.
 pub fn is_concerned(id: &ExecutorId, wants: &Wants, capabilities: &[Value], news: &News) -> bool {
     let by_channel = wants
         .channels
@@ -146,13 +146,13 @@ pub fn is_concerned(id: &ExecutorId, wants: &Wants, capabilities: &[Value], news
     by_channel || news.steps.iter().any(is_wanted)
 }
 
-/// Whether an executor who takes notice from priority `least` on is notified.
+/// Whether to notify an executor that wants notices from priority `least` up.
 fn notifies(id: &ExecutorId, least: Priority, capabilities: &[Value], notice: &Notice) -> bool {
     let thread = notice.thread.as_ref();
     let is_for = |test: fn(&ThreadState, &ExecutorId) -> bool| thread.is_some_and(|t| test(t, id));
-    // Whom the request was never announced to, it is not announced to again.
+    // A reminder goes to the same people as a new request: everyone but the requestor.
     let is_own = notice.what == What::Nudged && is_for(|thread, id| thread.requestor_id == *id);
-    // Who has asked waits for the answer, however little the request presses.
+    // The executor that asked is waiting for the answer, however low the priority is.
     let has_asked = matches!(notice.what, What::Answered { .. })
         && is_for(|thread, id| thread.executor_id.as_ref() == Some(id));
     notice.actor != *id
@@ -161,8 +161,8 @@ fn notifies(id: &ExecutorId, least: Priority, capabilities: &[Value], notice: &N
         && (notice.priority() >= least || has_asked || is_for(is_escalated))
 }
 
-/// Whether a request is for an executor at all: it claims what is required, takes part, or is
-/// the one to turn to.
+/// Whether a request concerns an executor at all: the executor has the required capabilities, takes
+/// part in it, or is the one that it was escalated to.
 fn addresses(id: &ExecutorId, capabilities: &[Value], notice: &Notice) -> bool {
     let Some(thread) = &notice.thread else {
         return true;
@@ -176,12 +176,12 @@ fn addresses(id: &ExecutorId, capabilities: &[Value], notice: &Notice) -> bool {
         || is_escalated(thread, id)
 }
 
-/// Whether a request that nobody claimed was brought before an executor.
+/// Whether nobody claimed the request and so it was escalated to the executor.
 fn is_escalated(thread: &ThreadState, id: &ExecutorId) -> bool {
     thread.nudges > 0 && thread.terms.escalate_to.contains(id)
 }
 
-/// The deliveries that `news` owe to `executor`.
+/// The deliveries that `news` owes to `executor`.
 pub fn plan(news: &News, executor: &Executor, moment: &Moment) -> Vec<Owed> {
     let mut owed = Vec::new();
     let mut owe = |subscription, step, quiet_end: Option<Timestamp>| {
@@ -227,7 +227,7 @@ fn is_on(entry: &Value) -> bool {
     entry.as_object().is_some_and(is_enabled)
 }
 
-/// The end of the quiet hours that hold a notification back.
+/// The end of the quiet hours that delay a notification.
 fn quiet_end(
     provider: &Provider,
     notice: &Notice,
@@ -240,10 +240,11 @@ fn quiet_end(
     QuietHours::of(&executor.preferences, moment.default_zone)?.end_after(moment.now, moment.zones)
 }
 
-/// Whether a notification that is due may go out, the request being in state `current`.
+/// Whether a notification that is due may go out while the request is in state `current`.
 ///
-/// What quiet hours put off goes out only if it is still so; and what can be cleared always, or
-/// a late one would stay when the clearing is through.
+/// A notification that quiet hours deferred goes out only if it is still true. So does every
+/// notification of a provider that clears: otherwise a late one could arrive after the clearing and
+/// stay.
 pub fn readiness(
     provider: &Provider,
     notice: &Notice,
@@ -270,7 +271,8 @@ pub fn readiness(
     }
 }
 
-/// News of a status are over with the status, messages with the request.
+/// Whether a notice is still true. News of a status is out of date once the status changes, and a
+/// message once the request is over.
 fn is_still_so(
     notice: &Notice,
     told: &ThreadState,
@@ -278,7 +280,8 @@ fn is_still_so(
     executor: &ExecutorId,
 ) -> bool {
     match notice.what {
-        // Only the last of several announcements, of which the requestor is told but the first.
+        // Of several reminders only the last one is still true. The requestor gets no reminders, so
+        // their number does not matter to it.
         What::Created | What::Nudged | What::Moved | What::Answered { .. } => {
             current.status == told.status
                 && current.executor_id == told.executor_id
@@ -289,8 +292,8 @@ fn is_still_so(
     }
 }
 
-/// Whether the request is in other hands: taken or over, and not this executor's in any way, nor
-/// was it right before.
+/// Whether the executor is a bystander: the request is no longer pending, and the executor takes no
+/// part in it now and took none right before.
 pub fn is_bystander(notice: &Notice, executor: &ExecutorId) -> bool {
     let takes_part = |state: &Option<ThreadState>| {
         state
@@ -305,7 +308,7 @@ pub fn is_bystander(notice: &Notice, executor: &ExecutorId) -> bool {
         && !takes_part(&notice.before)
 }
 
-/// Whether a channel has nothing to clear any more: it did so when the request was taken.
+/// Whether a channel has nothing left to clear, because it did so when the request was claimed.
 fn has_been_cleared(provider: &Provider, notice: &Notice, executor: &ExecutorId) -> bool {
     let was_open = notice
         .before
@@ -314,7 +317,7 @@ fn has_been_cleared(provider: &Provider, notice: &Notice, executor: &ExecutorId)
     only_clears(provider, notice, executor) && !was_open
 }
 
-/// Whether a delivery rings nobody, but clears what rang before.
+/// Whether a delivery disturbs nobody and only clears an earlier notification.
 fn only_clears(provider: &Provider, notice: &Notice, executor: &ExecutorId) -> bool {
     provider.clears && is_bystander(notice, executor)
 }
@@ -323,7 +326,7 @@ fn takes_part(thread: &ThreadState, executor: &ExecutorId) -> bool {
     thread.executor_id.as_ref() == Some(executor) || thread.requestor_id == *executor
 }
 
-/// Whether an executor's hooks of `event` are triggered whatever came before.
+/// Whether a notice triggers an executor's hooks for `event` no matter what earlier hooks created.
 pub fn is_meant(notice: &Notice, event: HookEvent, executor: &Executor) -> bool {
     match event {
         HookEvent::Created | HookEvent::Claimed | HookEvent::Rejected | HookEvent::Cancelled => {
@@ -336,7 +339,7 @@ pub fn is_meant(notice: &Notice, event: HookEvent, executor: &Executor) -> bool 
     }
 }
 
-/// Whether a hook means what an earlier hook created, and cannot do without its id.
+/// Whether a hook acts on what an earlier hook created and so needs its id.
 pub fn needs_external_id(hook: &Map<String, Value>) -> bool {
     let completes = text(hook, "action") == Some("complete");
     let names_it = ["task_id", "issue_id"]
@@ -345,8 +348,8 @@ pub fn needs_external_id(hook: &Map<String, Value>) -> bool {
     (completes && !names_it) || hook.values().any(uses_external_id)
 }
 
-/// The hooks that may have created what `hook` is about: those on `created` that give ids, of
-/// the same type if it needs one, and of the same list if there are several.
+/// The hooks that may have created what `hook` acts on: hooks for `created` that return ids. If
+/// `hook` needs an id, they have its type, and also its list if any of them has.
 pub fn creators<'a>(executor: &'a Executor, hook: &Map<String, Value>) -> Vec<&'a Value> {
     let needs = needs_external_id(hook);
     let gives = |entry: &&Value| {
@@ -374,7 +377,7 @@ fn has_creator(executor: &Executor, entry: &Value) -> bool {
         .is_some_and(|hook| !creators(executor, hook).is_empty())
 }
 
-/// Whether a hook was there when the request was posted, so that it was told of it.
+/// Whether a hook existed when the request was posted, so that it was triggered then.
 pub fn was_there(executor: &Executor, creator: &Value, thread: &ThreadState) -> bool {
     let since = creator
         .get(own::CREATED_AT)
@@ -384,7 +387,8 @@ pub fn was_there(executor: &Executor, creator: &Value, thread: &ThreadState) -> 
     since <= thread.created_at
 }
 
-/// The id of a delivery, the same whoever computes it and whenever: that of a random UUID's form.
+/// The id of a delivery. It is the same whoever computes it and whenever, and it has the form of a
+/// random UUID.
 pub fn delivery_id(batch: Uuid, executor: &ExecutorId, subscription: &Subscription) -> Uuid {
     derived_id(&[&batch.to_string(), executor.as_str(), subscription.id()])
 }

@@ -1,4 +1,4 @@
-//! What a provider is: a form, and a conversation in HTTP that makes one delivery.
+//! A provider: a form, and an HTTP conversation that makes one delivery.
 
 use std::cell::Cell;
 
@@ -16,41 +16,43 @@ use crate::domain::time::Timestamp;
 
 /// A type of channel or hook.
 pub struct Provider {
-    /// What its configuration looks like.
+    /// The form of its configuration.
     pub form: Form,
-    /// What its creating hook may answer with an id that later hooks use.
+    /// Whether its hooks may get an id for what they create, for later hooks to use.
     pub gives_ids: bool,
-    /// Whether, instead of ringing those whom a request does not concern any more, it clears what
-    /// rang them before.
+    /// Whether it clears the earlier notification of those whom a request no longer concerns,
+    /// instead of notifying them again.
     pub clears: bool,
-    /// The next step of a delivery, after these turns.
+    /// Returns the next move of a delivery, given the turns so far.
     pub next_move: fn(&Job, &[Turn]) -> Move,
 }
 
-/// One delivery to make.
+/// One delivery to be made.
 pub struct Job<'a> {
-    /// The configuration of the channel or hook, its credentials unsealed.
+    /// The configuration of the channel or hook, with its credentials unsealed.
     pub config: &'a Map<String, Value>,
     /// What happened.
     pub notice: &'a Notice,
-    /// The delivery's id, the same on every attempt.
+    /// The delivery's id. It is the same on every attempt.
     pub id: Uuid,
     /// The moment of this attempt.
     pub now: Timestamp,
-    /// Whether the recipient has no part in the request any more: someone else took it.
+    /// Whether the recipient takes no part in the request any more, because somebody else claimed
+    /// or ended it.
     pub is_bystander: bool,
     /// What an earlier hook of this executor created.
     pub created: Option<&'a Created>,
     /// Access tokens.
     pub tokens: &'a Tokens,
-    /// How much the values of variables may amount to.
+    /// The space left for the values of variables.
     pub room: Room,
 }
 
-/// Bytes that the values of variables may amount to in one delivery: a template may repeat them.
+/// Most bytes that the values of variables may take in one delivery. There is a limit because a
+/// template may repeat them.
 const ROOM: usize = 256 * 1024;
 
-/// What is left of these bytes.
+/// How many of these bytes are left; `None` once a value did not fit.
 pub struct Room(Cell<Option<usize>>);
 
 impl Default for Room {
@@ -60,7 +62,7 @@ impl Default for Room {
 }
 
 impl Room {
-    /// `value`, if there is room for it.
+    /// Returns `value` if there is room for it, or else an empty string.
     fn take(&self, value: String) -> String {
         let left = self.0.get().and_then(|room| room.checked_sub(value.len()));
         self.0.set(left);
@@ -70,33 +72,33 @@ impl Room {
 
 /// What an earlier hook created.
 pub struct Created {
-    /// The provider's id of it.
+    /// The provider's id for it.
     pub id: String,
     /// The configuration of that hook.
     pub by: Map<String, Value>,
 }
 
-/// What to do next.
+/// A provider's next move.
 #[derive(Debug, PartialEq)]
 pub enum Move {
-    /// Send this, and ask again with its answer.
+    /// Send this request, then ask for the next move with its answer.
     Send(Request),
-    /// The attempt is over.
+    /// End the attempt with this verdict.
     End(Verdict),
 }
 
 impl Job<'_> {
-    /// A text of the configuration as it is.
+    /// A text of the configuration, unchanged.
     pub fn text(&self, field: &str) -> Option<&str> {
         text(self.config, field)
     }
 
-    /// A text of the configuration with its variables replaced, or `default` in the same way.
+    /// A text of the configuration, or else `default`, with its variables replaced.
     pub fn render(&self, field: &str, default: &str) -> String {
         self.render_text(self.text(field).unwrap_or(default))
     }
 
-    /// A field of any JSON with the variables in its strings replaced.
+    /// A JSON value with the variables in its strings replaced.
     pub fn render_json(&self, value: &Value) -> Value {
         match value {
             Value::String(template) => Value::String(self.render_text(template)),
@@ -109,7 +111,7 @@ impl Job<'_> {
         }
     }
 
-    /// A URL of the configuration, the values in it percent-encoded.
+    /// A URL of the configuration with its variables replaced by percent-encoded values.
     pub fn render_url(&self, field: &str) -> String {
         self.render_escaped(self.text(field).unwrap_or_default(), encode)
     }
@@ -124,7 +126,7 @@ impl Job<'_> {
         })
     }
 
-    /// Whether there was not room for all values.
+    /// Whether some value did not fit.
     pub fn is_overfull(&self) -> bool {
         self.room.0.get().is_none()
     }
@@ -138,8 +140,8 @@ impl Job<'_> {
         self.notice.variable(name)
     }
 
-    /// `request` with `headers` of the configuration and a body: `body` is given the content type
-    /// that they name, or else `content_type`.
+    /// Adds `headers` from the configuration and a body to `request`. The function `body` gets the
+    /// content type that the headers name, or else `content_type`. A GET request has no body.
     pub fn with_headers(
         &self,
         mut request: Request,
@@ -164,10 +166,11 @@ impl Job<'_> {
         request.header("Content-Type", &content_type).body(body)
     }
 
-    /// `request` with `headers` of the configuration and its `body`, or else `default`.
+    /// Adds `headers` and the `body` from the configuration to `request`, or else the body
+    /// `default`.
     ///
-    /// A body that is a string is sent as it is, the values in it escaped as its content type
-    /// wants it; any other body is sent as JSON.
+    /// A body that is a string is sent as text, with its values escaped for the content type. Any
+    /// other body is sent as JSON.
     pub fn with_headers_and_body(
         &self,
         request: Request,
@@ -182,7 +185,7 @@ impl Job<'_> {
                     .to_string()
             });
         };
-        // Who writes JSON as a text means JSON.
+        // A text that parses as a JSON object or array is meant as JSON.
         let is_json = serde_json::from_str::<Value>(&render(template, |_| "x".to_owned()))
             .is_ok_and(|value| value.is_object() || value.is_array());
         let default_type = if is_json {
@@ -205,7 +208,7 @@ impl Job<'_> {
     }
 }
 
-/// Whether any string of `value` uses the id that an earlier hook got.
+/// Whether any string in `value` uses the id that an earlier hook got.
 pub fn uses_external_id(value: &Value) -> bool {
     match value {
         Value::String(text) => variables(text).any(|name| name == EXTERNAL_ID),
@@ -215,7 +218,7 @@ pub fn uses_external_id(value: &Value) -> bool {
     }
 }
 
-/// A text as a part of a URL: all but unreserved characters percent-encoded.
+/// Percent-encodes everything but unreserved characters, for use in a URL.
 pub fn encode(text: &str) -> String {
     const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'-')
@@ -225,28 +228,28 @@ pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// A text as it stands between the tags of HTML or XML, and in Slack's mrkdwn.
+/// Escapes a text for use between the tags of HTML or XML, and in Slack's mrkdwn.
 pub fn escape_tags(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
 }
 
-/// The same, also in a quoted attribute.
+/// Escapes a text for use between tags and in quoted attributes.
 fn escape_xml(text: &str) -> String {
     escape_tags(text)
         .replace('"', "&quot;")
         .replace('\'', "&#39;")
 }
 
-/// A text as the inside of a JSON string.
+/// Escapes a text for use inside a JSON string.
 fn escape_json(text: &str) -> String {
     let quoted = Value::String(text.to_owned()).to_string();
     let inside = quoted.strip_prefix('"').and_then(|q| q.strip_suffix('"'));
     inside.unwrap_or_default().to_owned()
 }
 
-/// The first `most` characters of a text, the last of them an ellipsis where more were cut.
+/// Shortens a text to `most` characters. If anything is cut, the last one is an ellipsis.
 pub fn shorten(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();

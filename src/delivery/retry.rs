@@ -1,12 +1,12 @@
-//! Retry policy: what an answer means, and when to try again.
+//! Retries: what an answer means, and when to try again.
 
 use serde_json::Value;
 
 use super::http::{Answer, Response, Turn, Unreachable};
 use crate::domain::time::Timestamp;
 
-/// Milliseconds after each failed attempt until the next one; 27 hours in all. The schedule of
-/// Standard Webhooks, without its last two days.
+/// Milliseconds from each failed attempt to the next one; 27 hours in all. This is the schedule of
+/// Standard Webhooks without its last two days.
 const DELAYS: [i64; 7] = [
     5_000,
     5 * 60_000,
@@ -16,10 +16,10 @@ const DELAYS: [i64; 7] = [
     10 * 3_600_000,
     10 * 3_600_000,
 ];
-/// By how much of itself a delay is lengthened at most, so that what failed together does not
-/// come back together.
+/// The largest share by which a delay is lengthened, so that deliveries that failed together are
+/// not retried together.
 const JITTER: f64 = 0.1;
-/// The longest wait that a receiver can ask for.
+/// The longest wait that a receiver can ask for, in milliseconds.
 const LONGEST_WAIT: i64 = 24 * 3_600_000;
 
 /// Milliseconds of nothing but failures after which a channel or hook is disabled.
@@ -30,34 +30,34 @@ pub const GIVEN_UP_AFTER: i64 = 5 * 24 * 3_600_000;
 pub enum Wait {
     /// As the schedule says.
     Schedule,
-    /// After so many milliseconds: the receiver counts requests and knows.
+    /// After exactly this many milliseconds. The receiver counts requests, so it knows.
     Exactly(i64),
-    /// As the schedule says, but not before so many milliseconds: the receiver has trouble, and
-    /// hopes.
+    /// As the schedule says, but not before this many milliseconds. The receiver has trouble and
+    /// can only guess.
     AtLeast(i64),
 }
 
-/// How an attempt ended.
+/// What a provider's answer means for the delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The receiver has it, under this id of its own if it gave one.
+    /// The receiver has the delivery.
     Delivered {
-        /// The receiver's id.
+        /// The receiver's own id for it, if it gave one.
         external_id: Option<String>,
     },
-    /// It may succeed later.
+    /// A later attempt may succeed.
     Retry {
-        /// Why it did not now.
+        /// Why this attempt failed.
         reason: String,
         /// When to try again.
         wait: Wait,
     },
-    /// It will not succeed.
+    /// No attempt will succeed.
     Failed {
         /// Why.
         reason: String,
     },
-    /// The receiver wants nothing more at all.
+    /// The receiver wants no more deliveries at all.
     Gone {
         /// What it said.
         reason: String,
@@ -65,19 +65,19 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Delivered, without an id.
+    /// A delivery without an id of the receiver.
     pub fn delivered() -> Self {
         Self::Delivered { external_id: None }
     }
 
-    /// It will not succeed, for this reason.
+    /// A permanent failure for this reason.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self::Failed {
             reason: reason.into(),
         }
     }
 
-    /// It may succeed later; for now it did not for this reason.
+    /// A failure for this reason that a later attempt may overcome, retried by the schedule.
     pub fn retry(reason: impl Into<String>) -> Self {
         Self::Retry {
             reason: reason.into(),
@@ -85,7 +85,7 @@ impl Verdict {
         }
     }
 
-    /// The same for a better known reason.
+    /// Adds the provider's error word to the reason.
     #[must_use]
     pub fn because(self, word: &str) -> Self {
         let add = |reason: String| {
@@ -111,7 +111,7 @@ impl Verdict {
     }
 }
 
-/// What an answer means where the provider has no better rule.
+/// What an answer means, unless the provider has a better rule.
 pub fn judge(answer: &Answer) -> Verdict {
     let response = match answer {
         Ok(response) => response,
@@ -137,7 +137,7 @@ pub fn judge(answer: &Answer) -> Verdict {
     }
 }
 
-/// A word by which a provider names an error, fit to be shown: nothing that could be a secret.
+/// The word by which a provider names an error, or an empty string if it could contain a secret.
 pub fn error_word(value: &Value) -> &str {
     let word = value.as_str().unwrap_or_default();
     let is_plain = |b: u8| b.is_ascii_alphabetic() || b == b'_' || b == b' ';
@@ -148,8 +148,8 @@ pub fn error_word(value: &Value) -> &str {
     }
 }
 
-/// When to try again after attempt number `attempt` (from 1) failed at `now`. `share`, from 0 to
-/// 1, is drawn at random. `None` when it was the last.
+/// When to try again after attempt number `attempt` (counted from 1) failed at `now`. `share` is a
+/// random number from 0 to 1. Returns `None` if that was the last attempt.
 pub fn next_attempt(attempt: u32, now: Timestamp, wait: Wait, share: f64) -> Option<Timestamp> {
     let at = usize::try_from(attempt.checked_sub(1)?).ok()?;
     let delay = *DELAYS.get(at)?;
@@ -167,8 +167,8 @@ pub fn next_attempt(attempt: u32, now: Timestamp, wait: Wait, share: f64) -> Opt
     }))
 }
 
-/// Reads a `Retry-After` header (RFC 9110, section 10.2.3): seconds, or a date. In milliseconds
-/// from `now`.
+/// Reads a `Retry-After` header (RFC 9110, section 10.2.3), which holds seconds or a date. Returns
+/// milliseconds from `now`.
 pub fn parse_retry_after(header: &str, now: Timestamp) -> Option<i64> {
     let header = header.trim();
     if let Ok(seconds) = header.parse::<u32>() {
@@ -210,7 +210,7 @@ mod tests {
             Some(now.plus_millis(5_500))
         );
         assert_eq!(next_attempt(0, now, Wait::Schedule, 0.0), None);
-        // The receiver's wish wins, within reason, and never lengthens the number of attempts.
+        // The receiver's wish wins within limits, but never adds attempts.
         let asked = |wait| next_attempt(3, now, wait, 0.0).map(|at| at.since(now));
         assert_eq!(asked(Wait::Exactly(90_000)), Some(90_000));
         assert_eq!(asked(Wait::AtLeast(90_000)), Some(1_800_000));

@@ -1,4 +1,4 @@
-//! Sending: the one file through which requests leave for the outside.
+//! Sending. All requests to the outside leave through this file.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,30 +14,32 @@ use crate::domain::member::address::parse_address;
 use crate::domain::time::Timestamp;
 use crate::runtime::clock::Clock;
 
-/// Milliseconds until an attempt is given up, all its requests together.
+/// Milliseconds after which an attempt is given up, counting all its requests together.
 const TIMEOUT: i64 = 10_000;
-/// Bytes of an answer that are read; ids and error words stand at the beginning.
+/// How many bytes of an answer are read. Ids and error words come at the beginning.
 const ANSWER_BYTES: usize = 64 * 1024;
-/// Bytes of a URL that Workers send.
+/// Longest URL that Workers can send, in bytes.
 const LONGEST_URL: usize = 16_000;
-/// Requests that one invocation may send: Cloudflare's free plan allows 50.
+/// How many requests one invocation may send. Cloudflare's free plan allows 50.
 const MOST_REQUESTS: usize = 48;
-/// Milliseconds into a request after which no chunk is begun. What it leaves behind is cut off
-/// 30 s after its answer, and a chunk takes up to 10 s and its recording.
+/// Milliseconds after which an invocation that serves a request begins no further chunk. Its
+/// background work is cut off 30 s after the answer, and a chunk takes up to 10 s plus the time to
+/// record it.
 const BEGIN_WITHIN: i64 = 15_000;
-/// The same of a tick, which is not cut off; the next one comes after a minute.
+/// The same limit for a tick. A tick is not cut off, but the next one comes after a minute.
 const TICK_BEGINS_WITHIN: i64 = 45_000;
-/// Requests that one delivery may need.
+/// How many requests one delivery may take.
 const TURNS: usize = 4;
 
-/// What carries requests to the outside.
+/// Carries requests to the outside.
 #[async_trait(?Send)]
 pub trait Transport {
-    /// Sends `request` and waits so many milliseconds for its answer.
+    /// Sends `request` and waits up to `within` milliseconds for the answer.
     async fn send(&self, request: &Request, within: i64) -> Answer;
 }
 
-/// What one invocation (a request with its background, or a tick) may send.
+/// Limits what one invocation may send. An invocation is a tick, or a request with its background
+/// work.
 pub struct Outbound {
     transport: Rc<dyn Transport>,
     clock: Rc<dyn Clock>,
@@ -48,7 +50,7 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// For an invocation that begins now.
+    /// Starts counting for an invocation that begins now.
     pub fn new(transport: Rc<dyn Transport>, clock: Rc<dyn Clock>, allow_private: bool) -> Self {
         Self {
             started_at: clock.now(),
@@ -60,7 +62,7 @@ impl Outbound {
         }
     }
 
-    /// Whether `deliveries` can still be attempted: there is time, and each may take two requests.
+    /// Whether there is time to attempt `deliveries`, and enough requests left for two each.
     pub fn may_begin(&self, deliveries: usize) -> bool {
         self.age() < self.begin_within.get() && self.left.get() >= deliveries.saturating_mul(2)
     }
@@ -70,13 +72,13 @@ impl Outbound {
         self.clock.now().since(self.started_at)
     }
 
-    /// Lets a tick go on for longer than the background of a request.
+    /// Allows the longer time of a tick.
     pub fn allow_tick_time(&self) {
         self.begin_within.set(TICK_BEGINS_WITHIN);
     }
 
-    /// Has the conversation that makes one delivery; gives the verdict and the last status that
-    /// was answered, or nothing when this invocation has sent as much as it may.
+    /// Holds the conversation that makes one delivery. Returns the verdict and the status of the
+    /// last response. Returns `None` if this invocation has sent as many requests as it may.
     pub async fn converse(
         &self,
         provider: &Provider,
@@ -104,7 +106,7 @@ impl Outbound {
         Some((Verdict::failed("it did not come to an end"), status(&turns)))
     }
 
-    /// Sends `request` if its address may be called, in the spelling that was checked.
+    /// Sends `request` if its address may be called. The URL is sent exactly as it was checked.
     async fn send(&self, request: &mut Request, deadline: Timestamp) -> Answer {
         let url =
             parse_address(&request.url, self.allow_private).map_err(|_| Unreachable::Forbidden)?;
@@ -126,7 +128,7 @@ impl Outbound {
 
 /// The runtime's `fetch`.
 pub struct FetchTransport {
-    /// Tells dates in answers from durations.
+    /// Needed to convert dates in answers to durations.
     pub clock: Rc<dyn Clock>,
 }
 
@@ -177,7 +179,8 @@ impl FetchTransport {
     }
 }
 
-/// The beginning of a body, as far as it comes: the status has said what matters most.
+/// Reads the beginning of a body, as far as it arrives. A broken body is no error, because the
+/// status matters most.
 async fn read_beginning(response: &mut worker::Response) -> String {
     let mut body = Vec::new();
     if let Ok(mut stream) = response.stream() {

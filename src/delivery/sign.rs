@@ -13,17 +13,17 @@ use super::http::Request;
 use crate::domain::member::forms::{Complaint, MASK, text};
 use crate::domain::time::Timestamp;
 
-/// How many bytes a secret may have.
+/// How many bytes the key in a secret may have.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// What is wrong with a secret.
 const PROBLEM: &str = "must be whsec_ and the base64 of 24 to 64 bytes; while one is being replaced, the new and the old one separated by a space";
 
-/// The form's check of a webhook's `secret`.
+/// Checks the `secret` of a webhook's entry. A masked secret passes.
 ///
 /// # Errors
 ///
-/// It is no secret of Standard Webhooks.
+/// Fails if the secret is not one of Standard Webhooks.
 pub fn check_secret(entry: &Map<String, Value>) -> Result<(), Complaint> {
     match text(entry, "secret") {
         Some(secret) if !secret.starts_with(MASK) && keys(secret).is_none() => {
@@ -33,12 +33,12 @@ pub fn check_secret(entry: &Map<String, Value>) -> Result<(), Complaint> {
     }
 }
 
-/// `request` with the headers that let its receiver verify who sent it, once for each secret;
-/// without a secret it is left as it is, but for its id.
+/// Adds the headers with which the receiver can verify the sender. There is one signature for each
+/// secret. Without a secret, only the id is added.
 ///
 /// # Errors
 ///
-/// There is a secret that cannot sign.
+/// Fails if a secret cannot sign.
 pub fn sign(
     request: Request,
     secret: Option<&str>,
@@ -61,7 +61,7 @@ pub fn sign(
         .header("webhook-signature", &signatures.join(" ")))
 }
 
-/// The keys of a secret, or of several separated by white space.
+/// The keys of one secret, or of several separated by white space.
 fn keys(secret: &str) -> Option<Vec<Vec<u8>>> {
     let keys: Option<Vec<_>> = secret.split_whitespace().map(key).collect();
     keys.filter(|keys| !keys.is_empty())
@@ -73,7 +73,7 @@ fn key(secret: &str) -> Option<Vec<u8>> {
 }
 
 fn signature(key: &[u8], id: &str, timestamp: i64, body: &str) -> String {
-    // HMAC takes keys of any length.
+    // HMAC accepts keys of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
         return String::new();
     };

@@ -1,19 +1,19 @@
-//! Access tokens that providers gave, kept until they expire.
+//! Access tokens from providers, kept until they expire.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::domain::time::Timestamp;
 
-/// Access tokens that this isolate was given, until they expire.
+/// The access tokens that this isolate received and keeps until they expire.
 #[derive(Default)]
 pub struct Tokens(RefCell<HashMap<String, (String, Timestamp)>>);
 
-/// Tokens that an isolate keeps; when there are more it begins anew.
+/// How many tokens an isolate keeps. When it has that many, it drops them all.
 const TOKENS_KEPT: usize = 1_000;
 
 impl Tokens {
-    /// The token kept under `key`, if it is still good at `now`.
+    /// The token kept under `key`, if it is still valid at `now`.
     pub fn find(&self, key: &str, now: Timestamp) -> Option<String> {
         let tokens = self.0.borrow();
         let (token, until) = tokens.get(key)?;
@@ -29,7 +29,7 @@ impl Tokens {
         tokens.insert(key.to_owned(), (token.to_owned(), until));
     }
 
-    /// Forgets a token that was refused.
+    /// Drops a token that was refused.
     pub fn forget(&self, key: &str) {
         self.0.borrow_mut().remove(key);
     }

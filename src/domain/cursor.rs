@@ -9,13 +9,13 @@ use super::text::Invalid;
 use super::thread::status::Status;
 use super::time::Timestamp;
 
-/// The last entry that a page examined. It is good for the list that it was made for: the same
-/// exchange and the same `status` filter.
+/// The last entry that a page examined. A cursor is valid only for the list that it was made for:
+/// the same exchange and the same `status` filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// When that thread last changed.
+    /// When the entry's thread last changed.
     pub updated_at: Timestamp,
-    /// That thread.
+    /// The entry's thread.
     pub reference: Ref,
 }
 
@@ -32,7 +32,7 @@ impl Cursor {
     ///
     /// # Errors
     ///
-    /// `cursor` was not made by this server, or was made for another list.
+    /// Fails if this server did not make `cursor`, or made it for another list.
     pub fn decode(
         text: &str,
         exchange: &ExchangeId,

@@ -1,4 +1,4 @@
-//! Durations, as ISO 8601 writes those of a fixed length: weeks, days, hours, minutes, seconds.
+//! ISO 8601 durations of a fixed length: weeks, days, hours, minutes and seconds.
 
 use std::fmt;
 
@@ -9,28 +9,29 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// A length of time in whole milliseconds, not negative.
+/// A length of time in whole milliseconds. It is never negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(i64);
 
 impl Duration {
-    /// So many minutes.
+    /// A duration of `count` minutes.
     pub const fn minutes(count: u16) -> Self {
         Self((count as i64).saturating_mul(MINUTE))
     }
 
-    /// So many days of 24 hours.
+    /// A duration of `count` days of 24 hours.
     pub const fn days(count: u16) -> Self {
         Self((count as i64).saturating_mul(DAY))
     }
 
-    /// Its length in milliseconds.
+    /// The duration in milliseconds.
     pub fn millis(self) -> i64 {
         self.0
     }
 
-    /// Reads `P1DT2H30M`, `PT90S`, `P2W`: at least one part, each a whole number, in falling
-    /// order. `None` for anything else, years and months among it: they have no fixed length.
+    /// Reads a duration such as `P1DT2H30M`, `PT90S` or `P2W`. It has at least one part; each part
+    /// is a whole number, and the units come in falling order. Returns `None` for anything else.
+    /// Years and months are refused because they have no fixed length.
     pub fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix('P')?;
         let (date, time) = match rest.split_once('T') {
@@ -47,7 +48,7 @@ impl Duration {
     }
 }
 
-/// The length of `parts`, each a number and one of the `units`, in their order.
+/// Adds up `parts`: each is a number and one of the `units`, and the units come in the given order.
 fn sum(parts: &str, units: &[(char, i64)]) -> Option<i64> {
     let mut units = units.iter();
     let (mut total, mut number) = (0_i64, None::<i64>);

@@ -1,4 +1,4 @@
-//! Identifiers: parsed once at the edge, then trusted by their type.
+//! Identifiers. They are parsed once at the edge; from then on their type vouches for them.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::limits::ID_CHARS;
 use super::text::Invalid;
 use super::time::Timestamp;
 
-/// Whether `text` is `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`.
+/// Whether `text` matches `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`.
 fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
@@ -22,13 +22,13 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
         ///
-        /// Reading one back from the bucket does not check it again.
+        /// An id that is read back from the bucket is not checked again.
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $type(String);
 
         impl $type {
-            /// Reads an id that a client gave in the field `path`.
+            /// Reads an id given by a client in the field `path`.
             pub fn parse(text: &str, path: &str) -> Result<Self, Invalid> {
                 if is_name(text) {
                     Ok(Self(text.to_owned()))
@@ -55,7 +55,7 @@ macro_rules! name {
 }
 
 name! {
-    /// Names an exchange: one household or team, apart from all others in the bucket.
+    /// Names an exchange: one household or team, separate from all others in the bucket.
     ExchangeId
 }
 name! {
@@ -64,32 +64,34 @@ name! {
 }
 
 impl ExecutorId {
-    /// The exchange itself as an actor; nobody can register under this id.
+    /// The id of the exchange itself as an actor. Nobody can register under it.
     pub const EXCHANGE: &str = "exchange";
 
-    /// The exchange itself, when it acts because a moment has come.
+    /// The exchange itself, as the actor of what happens because a moment has come.
     pub fn exchange() -> Self {
         Self(Self::EXCHANGE.to_owned())
     }
 
-    /// Whether it is the exchange itself.
+    /// Whether this is the exchange itself.
     pub fn is_exchange(&self) -> bool {
         self.0 == Self::EXCHANGE
     }
 }
 
-/// Names a thread: the UTC date of its creation and 4 to 6 characters, `2025-02-01-XY1Z`.
+/// Names a thread: the UTC date of its creation and 4 to 6 characters, as in `2025-02-01-XY1Z`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ref(String);
 
 impl Ref {
-    /// Characters of a new ref's random part: no I, L, O or U, which are misread and misheard.
+    /// The characters of a new ref's random part. I, L, O and U are left out because they are
+    /// easily misread or misheard.
     const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-    /// A new ref for a thread created at `now`, from five random bytes (25 bits of them count).
+    /// A new ref for a thread created at `now`, from five random bytes, of which 25 bits count.
     ///
-    /// Five characters where other servers draw four: a new ref is never one of theirs.
+    /// The random part has five characters, where other servers draw four, so a new ref never
+    /// equals one of theirs.
     pub fn new(now: Timestamp, random: [u8; 5]) -> Self {
         let (year, month, day) = now.date();
         let tail: String = random
@@ -100,7 +102,7 @@ impl Ref {
         Self(format!("{year:04}-{month:02}-{day:02}-{tail}"))
     }
 
-    /// Reads a ref that a client gave.
+    /// Reads a ref given by a client.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let mut parts = text.splitn(4, '-');
         let mut number = |width: usize| -> Option<u32> {
@@ -134,7 +136,7 @@ impl fmt::Display for Ref {
     }
 }
 
-/// An id that is derived from `parts`.
+/// Derives an id from `parts`: the same parts always give the same id.
 pub fn derived_id(parts: &[&str]) -> Uuid {
     let mut hash = Sha256::new();
     for part in parts {

@@ -1,8 +1,8 @@
-//! How much a JSON value holds.
+//! Counts the values in JSON.
 
 use serde_json::Value;
 
-/// How many values `value` consists of, itself included.
+/// How many JSON values `value` contains, counting itself.
 pub fn count_values(value: &Value) -> usize {
     let inner = match value {
         Value::Array(items) => count_all(items.iter()),
@@ -12,7 +12,7 @@ pub fn count_values(value: &Value) -> usize {
     inner.saturating_add(1)
 }
 
-/// How many values `values` consist of, all together.
+/// How many JSON values `values` contain together.
 pub fn count_all<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
     values.fold(0, |count, value| count.saturating_add(count_values(value)))
 }

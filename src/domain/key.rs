@@ -1,9 +1,9 @@
 //! API keys: `mess_{exchange_id}_{token}`.
 //!
-//! A new token is 40 hex digits of randomness (160 bits) and 8 of a checksum over all that
-//! stands before them, so that a mistyped or invented key is refused without a look into the
-//! bucket. Tokens of other MESS servers are 32 hex digits without a checksum. Only a SHA-256 of
-//! the whole key is ever stored.
+//! A new token is 40 hex digits of randomness (160 bits) followed by 8 hex digits of a checksum
+//! over everything before them. The checksum lets the server refuse a mistyped or invented key
+//! without reading the bucket. Tokens of other MESS servers are 32 hex digits without a checksum.
+//! The server only ever stores a SHA-256 of the whole key.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ const RANDOM_DIGITS: usize = 40;
 const CHECKSUM_DIGITS: usize = 8;
 const OLDER_DIGITS: usize = 32;
 
-/// An API key that is well-formed. Its text is not shown by `Debug`, nor does it print itself.
+/// A well-formed API key. `Debug` does not show its text, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
     text: String,
@@ -24,7 +24,7 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// A new key of `exchange` from 20 random bytes.
+    /// Makes a new key of `exchange` from 20 random bytes.
     pub fn new(exchange: &ExchangeId, random: [u8; 20]) -> Self {
         let body = format!("mess_{exchange}_{}", to_hex(&random));
         let text = format!("{body}{}", checksum(&body));
@@ -35,7 +35,7 @@ impl ApiKey {
         }
     }
 
-    /// Reads a key; `None` when it cannot be one of ours, or its checksum is wrong.
+    /// Reads a key. Returns `None` if it cannot be one of ours or its checksum is wrong.
     pub fn parse(text: &str) -> Option<Self> {
         let (exchange, token) = text.strip_prefix("mess_")?.rsplit_once('_')?;
         let exchange = ExchangeId::parse(exchange, "exchange_id").ok()?;
@@ -62,17 +62,17 @@ impl ApiKey {
         &self.exchange
     }
 
-    /// Whether it is a key of another MESS server, without a checksum.
+    /// Whether the key was made by another MESS server and so has no checksum.
     pub fn is_older_form(&self) -> bool {
         self.older
     }
 
-    /// What is stored of the key.
+    /// The hash of the key, which is all that is stored of it.
     pub fn hash(&self) -> KeyHash {
         KeyHash(to_hex(&Sha256::digest(self.text.as_bytes())))
     }
 
-    /// The key itself, to be shown once to the one who registered.
+    /// The key itself, to be shown once to the executor that registered.
     pub fn reveal(&self) -> &str {
         &self.text
     }
@@ -90,7 +90,7 @@ impl fmt::Debug for ApiKey {
 pub struct KeyHash(String);
 
 impl KeyHash {
-    /// The hash that stands in a record of another MESS server, in base64.
+    /// Reads the base64 hash found in a record of another MESS server.
     pub fn from_base64(text: &str) -> Option<Self> {
         use base64::Engine as _;
         let bytes = base64::engine::general_purpose::STANDARD
@@ -107,7 +107,7 @@ impl KeyHash {
 
 /// The first 32 bits of the SHA-256 of `text`, as eight hex digits.
 ///
-/// It finds mistakes, it is no secret: anyone can compute it.
+/// It detects mistakes. It is not a secret: anyone can compute it.
 pub(super) fn checksum(text: &str) -> String {
     let mut digits = to_hex(&Sha256::digest(text.as_bytes()));
     digits.truncate(CHECKSUM_DIGITS);

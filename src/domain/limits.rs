@@ -1,4 +1,4 @@
-//! Every limit of the exchange, named once; the README shows the same table.
+//! Every limit of the exchange, each defined once. The README shows the same table.
 
 use std::ops::RangeInclusive;
 
@@ -8,12 +8,12 @@ use super::duration::Duration;
 pub const BODY_BYTES: usize = 8 * 1024 * 1024;
 /// Deepest nesting of arrays and objects in a request body.
 pub const JSON_DEPTH: usize = 64;
-/// Most values (objects, lists, strings, numbers, …) in a request body: a value of one byte in
-/// JSON takes fifty in memory, of which an isolate has 128 MB.
+/// Most values (objects, lists, strings, numbers, …) in a request body. A value of one byte in JSON
+/// takes fifty bytes in memory, and an isolate has only 128 MB.
 pub const JSON_VALUES: usize = 100_000;
-/// Most values in what was written to one thread.
+/// Most JSON values written to one thread.
 pub const THREAD_VALUES: usize = 400_000;
-/// Largest thread document, in bytes of JSON; a change that would exceed it is refused.
+/// Largest thread document, in bytes of JSON. A change that would exceed it is refused.
 pub const THREAD_BYTES: usize = 4 * 1024 * 1024;
 /// Largest executor record, in bytes of JSON; and largest body about a capability.
 pub const EXECUTOR_BYTES: usize = 256 * 1024;
@@ -33,7 +33,7 @@ pub const INTENT_CHARS: usize = 10_000;
 pub const CAPABILITIES: usize = 100;
 /// Most bytes of JSON in the capabilities of one executor.
 pub const CAPABILITIES_BYTES: usize = 16 * 1024;
-/// Most JSON values in a profile: many are read at once to find whom to tell.
+/// Most JSON values in each part of a profile. Finding whom to notify reads many profiles at once.
 pub const PROFILE_VALUES: usize = 5_000;
 /// Most capabilities that one request requires.
 pub const REQUIRED: usize = 20;
@@ -68,11 +68,11 @@ pub const HEADER_BYTES: usize = 2048;
 /// Most headers of one webhook.
 pub const HEADERS: usize = 20;
 
-/// Rows of a list page when the client does not say.
+/// Rows of a list page when the client does not give a number.
 pub const PAGE_DEFAULT: usize = 100;
 /// Most rows of a list page.
 pub const PAGE_MAX: usize = 1000;
-/// A list page ends early, with a cursor, when its rows hold so many bytes.
+/// Bytes of rows at which a list page ends early, with a cursor.
 pub const LIST_BYTES: usize = 2 * 1024 * 1024;
 /// Most index entries that one list call examines, whatever its filters.
 pub const LIST_EXAMINED: usize = 1000;

@@ -1,7 +1,7 @@
 //! The rules of the exchange as plain data and functions.
 //!
-//! Nothing in here is async, reads a clock, draws a random number or knows where things are
-//! stored: time and ids are passed in, so every rule runs in a native `cargo test`.
+//! Nothing here is async, reads a clock, draws a random number or knows where things are stored.
+//! Callers pass in the time and the ids, so every rule runs in a native `cargo test`.
 
 pub mod cursor;
 pub mod duration;

@@ -1,20 +1,20 @@
-//! What is wrong with a client's input, and the rules for text.
+//! Errors in a client's input, and the rules for text.
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-/// Input that the exchange refuses: where it is, and what a person can do about it.
+/// Input that the exchange refuses: where the problem is and what a person can do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// Path of the field, such as `notifications[0].topic`.
+    /// The path of the field, such as `notifications[0].topic`.
     pub path: String,
-    /// What is wrong with it, as the rest of a sentence that begins with the path.
+    /// What is wrong, phrased as the rest of a sentence that begins with the path.
     pub problem: String,
 }
 
 impl Invalid {
-    /// The field at `path` is wrong as `problem` says.
+    /// Reports `problem` for the field at `path`.
     pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             path: path.into(),
@@ -41,7 +41,8 @@ pub fn has_control(text: &str) -> bool {
     false
 }
 
-/// Checks a name: one line of 1 to `max` characters, not only white space, no control characters.
+/// Checks a name: one line of 1 to `max` characters, not only white space and without control
+/// characters.
 pub fn check_line(text: &str, path: &str, max: usize) -> Result<(), Invalid> {
     if text.trim().is_empty() {
         return Err(Invalid::new(path, "must not be empty"));
@@ -52,7 +53,8 @@ pub fn check_line(text: &str, path: &str, max: usize) -> Result<(), Invalid> {
     check_length(text, path, max)
 }
 
-/// Checks free text: at most `max` characters, no control characters beyond tab and newline.
+/// Checks free text: at most `max` characters, and no control characters other than tab and
+/// newline.
 pub fn check_text(text: &str, path: &str, max: usize) -> Result<(), Invalid> {
     if has_control(text) {
         return Err(Invalid::new(
@@ -73,7 +75,7 @@ fn check_length(text: &str, path: &str, max: usize) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// The fields of one JSON object, taken out by name and type.
+/// The fields of one JSON object, to be taken out by name and type.
 ///
 /// A field that is absent or null counts as not given.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// The fields of the object at `prefix` (empty for the body itself).
+    /// The fields of the object at `prefix`, which is empty for the body itself.
     pub fn new(prefix: impl Into<String>, map: Map<String, Value>) -> Self {
         Self {
             prefix: prefix.into(),
@@ -109,13 +111,13 @@ impl Fields {
         }
     }
 
-    /// Takes field `name` whatever its type.
+    /// Takes field `name`, whatever its type.
     pub fn take(&mut self, name: &str) -> Option<Value> {
-        // `shift_remove` keeps the order of what remains.
+        // `shift_remove` keeps the order of the remaining fields.
         self.map.shift_remove(name).filter(|value| !value.is_null())
     }
 
-    /// Takes a string.
+    /// Takes field `name`, which must be a string if it is given.
     pub fn take_string(&mut self, name: &str) -> Result<Option<String>, Invalid> {
         match self.take(name) {
             None => Ok(None),
@@ -124,13 +126,13 @@ impl Fields {
         }
     }
 
-    /// Takes a string that must be given.
+    /// Takes field `name`, which must be given and be a string.
     pub fn require_string(&mut self, name: &str) -> Result<String, Invalid> {
         self.take_string(name)?
             .ok_or_else(|| Invalid::new(self.path(name), "is required"))
     }
 
-    /// Takes a list.
+    /// Takes field `name`, which must be a list if it is given.
     pub fn take_list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Invalid> {
         match self.take(name) {
             None => Ok(None),
@@ -139,7 +141,7 @@ impl Fields {
         }
     }
 
-    /// Takes an object.
+    /// Takes field `name`, which must be an object if it is given.
     pub fn take_object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, Invalid> {
         match self.take(name) {
             None => Ok(None),
@@ -148,7 +150,7 @@ impl Fields {
         }
     }
 
-    /// Takes a boolean.
+    /// Takes field `name`, which must be a boolean if it is given.
     pub fn take_bool(&mut self, name: &str) -> Result<Option<bool>, Invalid> {
         match self.take(name) {
             None => Ok(None),
@@ -157,7 +159,7 @@ impl Fields {
         }
     }
 
-    /// What nobody took, in the order it came.
+    /// The fields that nobody took, in their original order.
     pub fn rest(self) -> Map<String, Value> {
         self.map
     }

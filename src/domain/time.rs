@@ -1,4 +1,4 @@
-//! Moments in time: UTC, whole milliseconds.
+//! Moments in time: UTC, in whole milliseconds.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z.
 ///
-/// Always between 0 and [`Timestamp::MAX`], so that it has a fixed width of 13 digits in keys
+/// It always lies between 0 and [`Timestamp::MAX`]. So it has a fixed width of 13 digits in keys
 /// and can always be written as RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
@@ -16,7 +16,7 @@ impl Timestamp {
     /// The last moment that has 13 digits: 2286-11-20T17:46:39.999Z.
     pub const MAX: Self = Self(9_999_999_999_999);
 
-    /// The moment `millis` after the epoch, brought into range.
+    /// The moment `millis` after the epoch, clamped to the valid range.
     pub fn from_millis(millis: i64) -> Self {
         Self(millis.clamp(0, Self::MAX.0))
     }
@@ -32,18 +32,18 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
-    /// Milliseconds from `earlier` to this moment; negative when it is later.
+    /// Milliseconds from `earlier` to this moment; negative if `earlier` is in fact later.
     pub fn since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Reads an RFC 3339 date-time; fractions beyond the millisecond are cut.
+    /// Reads an RFC 3339 date-time. Fractions beyond the millisecond are cut off.
     pub fn parse(text: &str) -> Option<Self> {
         let moment = DateTime::parse_from_rfc3339(text).ok()?;
         Some(Self::from_millis(moment.timestamp_millis()))
     }
 
-    /// Reads a date as HTTP writes it: `Wed, 21 Oct 2015 07:28:00 GMT`.
+    /// Reads a date in the format of HTTP headers: `Wed, 21 Oct 2015 07:28:00 GMT`.
     pub fn parse_http_date(text: &str) -> Option<Self> {
         let moment = DateTime::parse_from_rfc2822(text).ok()?;
         Some(Self::from_millis(moment.timestamp_millis()))
@@ -55,7 +55,7 @@ impl Timestamp {
         (moment.year(), moment.month(), moment.day())
     }
 
-    /// The moment in ISO 8601's basic format, in whole seconds: `20250201T120000Z`.
+    /// The moment in the basic format of ISO 8601, in whole seconds: `20250201T120000Z`.
     pub fn basic(self) -> String {
         let text = self.to_chrono().to_rfc3339_opts(SecondsFormat::Secs, true);
         text.replace(['-', ':'], "")

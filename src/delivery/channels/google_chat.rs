@@ -1,4 +1,5 @@
-//! Google Chat: incoming webhooks. <https://developers.google.com/workspace/chat/quickstart/webhooks>
+//! Google Chat: incoming webhooks.
+//! <https://developers.google.com/workspace/chat/quickstart/webhooks>
 
 use serde_json::{Value, json};
 use url::Url;
@@ -8,7 +9,7 @@ use crate::delivery::provider::{Job, Move, Provider, escape_tags, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
 use crate::domain::member::forms::{Field, Form, Kind};
 
-/// A message has 32,000 bytes in all, and this stands in it twice.
+/// A message may have 32,000 bytes in all, and it contains this text twice.
 const TEXT_CHARS: usize = 2_500;
 
 /// The type `google_chat`.
@@ -32,7 +33,8 @@ fn next_move(job: &Job, turns: &[Turn]) -> Move {
     Move::End(judge_last(turns).because(error_word(word)))
 }
 
-/// One thread of the space for each request; without the option its key would be ignored.
+/// Puts the messages of each request into one thread of the space. Google ignores the thread key
+/// unless `messageReplyOption` is set.
 fn message(job: &Job) -> Request {
     let notice = job.notice;
     let (title, text) = (notice.title(), shorten(&notice.text(), TEXT_CHARS));
@@ -62,7 +64,8 @@ fn message(job: &Job) -> Request {
     Request::json("POST", url, &body)
 }
 
-/// Text has no escapes; without its bracket `<users/all>` calls nobody.
+/// Defuses mentions. The text format has no escapes, but without its bracket `<users/all>` notifies
+/// nobody.
 fn disarm(text: &str) -> String {
     text.replace('<', "‹")
 }

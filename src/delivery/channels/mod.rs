@@ -1,4 +1,4 @@
-//! Notification channels: how people are told.
+//! Notification channels: how people are notified.
 
 pub mod google_chat;
 pub mod ntfy;

@@ -9,11 +9,11 @@ use crate::domain::limits::{CREDENTIAL_CHARS, TOPIC_CHARS};
 use crate::domain::member::forms::{Field, Form, Kind, text};
 use crate::domain::thread::status::Priority;
 
-/// The server that is used when a channel names none.
+/// The server of channels that name none.
 const SERVER: &str = "https://ntfy.sh";
-/// A message of 4,096 bytes or more would become an attachment.
+/// ntfy turns a message of 4,096 bytes or more into an attachment.
 const MESSAGE_BYTES: usize = 3_900;
-/// Titles have 1,024 bytes, since version 2.28.
+/// A title may have 1,024 bytes, since version 2.28.
 const TITLE_CHARS: usize = 250;
 
 /// The type `ntfy`.
@@ -43,9 +43,9 @@ pub const PROVIDER: Provider = Provider {
     next_move,
 };
 
-/// A notification, which later ones of the same request replace. Who has no part in the request
-/// any more is not rung: their notification is cleared, or replaced where the server is too old
-/// to clear one (before 2.16 it knows no such path).
+/// Publishes a notification, which later ones for the same request replace. An executor that takes
+/// no part in the request any more is not disturbed: its notification is cleared. A server before
+/// version 2.16 does not know the path to clear one; there the notification is replaced instead.
 fn next_move(job: &Job, turns: &[Turn]) -> Move {
     let clears = job.is_bystander && job.notice.thread.is_some();
     match (turns, last_response(turns)) {

@@ -1,4 +1,5 @@
-//! Slack: incoming webhooks. <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>
+//! Slack: incoming webhooks.
+//! <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>
 
 use serde_json::{Value, json};
 
@@ -7,7 +8,8 @@ use crate::delivery::provider::{Job, Move, Provider, escape_tags, shorten};
 use crate::delivery::retry::{error_word, judge_last, last_response};
 use crate::domain::member::forms::{Field, Form, Kind};
 
-/// A header block has 150 characters, a section 3,000; escapes make text up to five times longer.
+/// Slack allows 150 characters in a header block and 3,000 in a section. Escapes make a text up to
+/// five times longer.
 const HEADER_CHARS: usize = 150;
 const SECTION_CHARS: usize = 3_000;
 
@@ -48,14 +50,14 @@ fn message(job: &Job) -> Request {
     if let Some(footer) = footer {
         blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": footer}]}));
     }
-    // What a notification on the phone shows, where blocks do not fit.
+    // Notifications on a phone show this text, because blocks do not fit there.
     let fallback = cut(&format!("{}: {text}", escape_tags(&notice.title())));
     let body = json!({"text": fallback, "blocks": blocks});
     Request::json("POST", job.text("webhook_url").unwrap_or_default(), &body)
 }
 
-/// The beginning of an escaped text, no escape cut in two. Slack may count as JavaScript does,
-/// to which some characters are two.
+/// Cuts an escaped text to the length of a section, but never inside an escape. Slack may count as
+/// JavaScript does, for which some characters count twice.
 fn cut(escaped: &str) -> String {
     let mut room = SECTION_CHARS.saturating_sub(1);
     let mut text: String = escaped

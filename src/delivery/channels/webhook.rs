@@ -1,4 +1,5 @@
-//! Webhook: a notification as JSON to any URL, signed by Standard Webhooks.
+//! Webhook: a notification as JSON to any URL, signed according to Standard Webhooks if there is a
+//! secret.
 
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use crate::delivery::sign::{check_secret, sign};
 use crate::domain::limits::CREDENTIAL_CHARS;
 use crate::domain::member::forms::{Field, Form, Kind};
 
-/// The type `webhook` among channels.
+/// The type `webhook` of channels.
 pub const PROVIDER: Provider = Provider {
     form: Form {
         name: "webhook",

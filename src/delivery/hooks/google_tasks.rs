@@ -17,7 +17,7 @@ const API: &str = "https://tasks.googleapis.com/tasks/v1";
 /// Google's own limits.
 const TITLE_CHARS: usize = 1_024;
 const NOTES_CHARS: usize = 8_192;
-/// Milliseconds before its end at which a token is not used any more.
+/// Milliseconds before its expiry from which on a token is no longer used.
 const EARLY: i64 = 60_000;
 
 /// The type `google_tasks`.
@@ -42,8 +42,8 @@ pub const PROVIDER: Provider = Provider {
     next_move,
 };
 
-/// Fetches an access token unless one is at hand, then calls the API; when the API refuses a
-/// token that was at hand, once more with a fresh one.
+/// Fetches an access token unless one is kept, and then calls the API. If the API refuses a kept
+/// token, the call is repeated once with a fresh one.
 fn next_move(job: &Job, turns: &[Turn]) -> Move {
     let key = token_key(job);
     let Some(Turn { request, answer }) = turns.last() else {
@@ -70,7 +70,7 @@ fn next_move(job: &Job, turns: &[Turn]) -> Move {
     Move::End(judge(job, response, turns))
 }
 
-/// Under what an access token is remembered: nothing that tells the credentials.
+/// The key under which an access token is kept. It does not reveal the credentials.
 fn token_key(job: &Job) -> String {
     let mut hash = Sha256::new();
     for field in ["client_id", "client_secret", "refresh_token"] {
@@ -97,14 +97,14 @@ fn keep_token(job: &Job, key: &str, response: &Response) -> Option<String> {
     let token = body.get("access_token").filter(|_| response.is_success())?;
     let token = token.as_str()?;
     let seconds = body.get("expires_in").and_then(Value::as_i64).unwrap_or(0);
-    // A token that is about to end still serves this attempt.
+    // A token that is about to expire is still good for this attempt.
     let lifetime = seconds.saturating_mul(1_000).saturating_sub(EARLY).max(1);
     job.tokens.keep(key, token, job.now.plus_millis(lifetime));
     Some(token.to_owned())
 }
 
 fn call(job: &Job, token: &str) -> Request {
-    // A task is where it was created, unless the hook says otherwise.
+    // A task is in the list where it was created, unless the hook names another.
     let created_in = job
         .created
         .and_then(|created| text(&created.by, "tasklist"));
@@ -120,7 +120,7 @@ fn call(job: &Job, token: &str) -> Request {
     task.insert("title".to_owned(), shorten(&title, TITLE_CHARS).into());
     let notes = job.render("notes", "Ref: {{ref}}\nPriority: {{priority}}");
     task.insert("notes".to_owned(), shorten(&notes, NOTES_CHARS).into());
-    // Google reads only the day of an RFC 3339 date-time; a bare day is made one.
+    // Google reads only the day of an RFC 3339 date-time, so a bare day is turned into one.
     let due = job.render("due", "");
     let due = Timestamp::parse(&due).or_else(|| Timestamp::parse(&format!("{due}T00:00:00Z")));
     if let Some(due) = due {
@@ -129,8 +129,8 @@ fn call(job: &Job, token: &str) -> Request {
     Request::json("POST", tasks, &Value::Object(task)).bearer(Some(token))
 }
 
-/// `invalid_grant`: the refresh token was revoked, or is older than the seven days that one of an
-/// app in testing has.
+/// Judges the answer to a request for a token. Google answers `invalid_grant` if the refresh token
+/// was revoked, or if it belongs to an app in testing and is older than seven days.
 fn judge_token(response: &Response, turns: &[Turn]) -> Verdict {
     let body = response.json();
     let word = error_word(body.get("error").unwrap_or(&Value::Null));

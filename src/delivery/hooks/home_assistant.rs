@@ -41,7 +41,7 @@ fn check_target(entry: &Map<String, Value>) -> Result<(), Complaint> {
     }
 }
 
-/// Home Assistant answers 200 to any webhook id, known or not.
+/// Home Assistant answers 200 to every webhook id, whether it knows the id or not.
 fn next_move(job: &Job, turns: &[Turn]) -> Move {
     if !turns.is_empty() {
         return Move::End(judge_last(turns));

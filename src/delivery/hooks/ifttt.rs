@@ -26,7 +26,7 @@ pub const PROVIDER: Provider = Provider {
     next_move,
 };
 
-/// The answer is a sentence, also when no applet listens to the event.
+/// IFTTT answers with a sentence, even if no applet listens to the event.
 fn next_move(job: &Job, turns: &[Turn]) -> Move {
     if !turns.is_empty() {
         return Move::End(judge_last(turns));

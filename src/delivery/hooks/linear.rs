@@ -49,8 +49,8 @@ fn check_ids(entry: &Map<String, Value>) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// The issue is created under an id of ours, so that a second attempt cannot create another: it
-/// is told of a conflict, and looks whether the issue is there.
+/// Creates the issue under an id of our own, so that a second attempt cannot create another one.
+/// The second attempt gets a conflict and then checks whether the issue exists.
 fn next_move(job: &Job, turns: &[Turn]) -> Move {
     let completes = job.text("action") == Some("complete");
     match (turns, last_response(turns)) {
@@ -94,7 +94,7 @@ fn create(job: &Job) -> Request {
         "priority": priority,
         "stateId": job.text("state_id").map(|_| job.render("state_id", "")),
     });
-    // What is not given is left out.
+    // Fields that are not given are left out.
     let input: Map<String, Value> = match input {
         Value::Object(fields) => fields.into_iter().filter(|(_, v)| !v.is_null()).collect(),
         _ => Map::new(),
@@ -108,7 +108,7 @@ fn update(job: &Job) -> Request {
     query(job, UPDATE, &json!({"id": id, "input": input}))
 }
 
-/// A personal key is sent as it is, an OAuth token as a bearer token.
+/// Linear wants a personal key as it is and an OAuth token as a bearer token.
 fn query(job: &Job, query: &str, variables: &Value) -> Request {
     let request = Request::json(
         "POST",
@@ -132,7 +132,7 @@ fn is_conflict(response: &Response) -> bool {
         || text("/errors/0/message").contains("conflict on insert")
 }
 
-/// Errors come with status 200 too, and too many requests with 400.
+/// Linear answers errors with status 200 too, and too many requests with 400.
 fn judge(response: &Response, turns: &[Turn]) -> Verdict {
     let body = response.json();
     let Some(error) = body.pointer("/errors/0") else {

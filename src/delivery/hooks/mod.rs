@@ -1,4 +1,4 @@
-//! Hooks: what other services are told, in words that the executor chose.
+//! Hooks: calls to other services, in words that the executor chose.
 
 pub mod google_tasks;
 pub mod home_assistant;

@@ -58,7 +58,7 @@ fn next_move(job: &Job, turns: &[Turn]) -> Move {
     match (turns, last_response(turns)) {
         ([], _) if completes => Move::Send(close(job)),
         ([], _) => Move::Send(create(job)),
-        // The task is gone from the list, which is what was wanted.
+        // The task no longer exists, so there is nothing left to close.
         (_, Some(response)) if completes && response.status == 404 => {
             Move::End(Verdict::delivered())
         }
@@ -88,7 +88,7 @@ fn create(job: &Job) -> Request {
     if !due.trim().is_empty() {
         task.insert("due_string".to_owned(), shorten(&due, DUE_CHARS).into());
     }
-    // Todoist drops a second request with this id.
+    // Todoist ignores a second request with the same id.
     Request::json("POST", format!("{API}/tasks"), &Value::Object(task))
         .bearer(job.text("token"))
         .header("X-Request-Id", &job.id.to_string())
@@ -101,7 +101,7 @@ fn close(job: &Job) -> Request {
         .header("X-Request-Id", &job.id.to_string())
 }
 
-/// In Todoist 4 is the most urgent.
+/// In Todoist, priority 4 is the most urgent.
 fn priority(job: &Job) -> u64 {
     let priority = job.notice.priority();
     let map = job.config.get("priority_map");
@@ -121,7 +121,7 @@ fn judge(response: &Response, turns: &[Turn]) -> Verdict {
         Verdict::Delivered { .. } => Verdict::Delivered {
             external_id: body.get("id").and_then(Value::as_str).map(str::to_owned),
         },
-        // Where the header is missing the body says when.
+        // Without the header, the body says when to try again.
         Verdict::Retry {
             reason,
             wait: Wait::Schedule,

@@ -1,4 +1,4 @@
-//! Webhook: any HTTP request, signed by Standard Webhooks when there is a secret.
+//! Webhook: any HTTP request, signed according to Standard Webhooks if there is a secret.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::delivery::sign::{check_secret, sign};
 use crate::domain::limits::CREDENTIAL_CHARS;
 use crate::domain::member::forms::{Field, Form, Kind};
 
-/// The type `webhook` among hooks.
+/// The type `webhook` of hooks.
 pub const PROVIDER: Provider = Provider {
     form: Form {
         name: "webhook",
@@ -32,10 +32,10 @@ pub const PROVIDER: Provider = Provider {
     next_move,
 };
 
-/// Longest id that is kept.
+/// The longest id that is kept, in bytes.
 const ID_BYTES: usize = 512;
 
-/// Where a response may name what it created.
+/// The fields in which a response may name what it created.
 const ID_FIELDS: [&str; 3] = ["id", "task_id", "item_id"];
 
 fn next_move(job: &Job, turns: &[Turn]) -> Move {

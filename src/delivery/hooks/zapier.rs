@@ -25,7 +25,7 @@ pub const PROVIDER: Provider = Provider {
     next_move,
 };
 
-/// Zapier answers success also for a Zap that is off.
+/// Zapier reports success even if the Zap is switched off.
 fn next_move(job: &Job, turns: &[Turn]) -> Move {
     if !turns.is_empty() {
         return Move::End(judge_last(turns));

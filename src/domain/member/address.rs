@@ -1,16 +1,16 @@
-//! Where the exchange may send a request: public addresses over `http` and `https`.
+//! Where the exchange may send requests: public addresses over `http` and `https`.
 //!
-//! Whoever registers names URLs that this server then calls, so a URL must not lead into the
-//! network that the server stands in: its metadata service, its neighbours, itself. A name that
-//! resolves to such an address is the runtime's to refuse, which sees the answer of the DNS;
-//! here the text is checked, at registration and again before each request.
+//! Anyone who registers can name URLs that this server then calls. Such a URL must not lead into
+//! the server's own network: its metadata service, its neighbours or the server itself. This module
+//! checks the text of a URL, at registration and again before each request. A name that resolves to
+//! a private address must be refused by the runtime, which sees the DNS answer.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Names that lead to this machine or this network: RFC 6761, RFC 6762, RFC 8375, the `.internal`
-/// that is reserved for private use, and what routers and offices use besides.
+/// Names that lead to this machine or this network: those of RFC 6761, RFC 6762 and RFC 8375,
+/// `.internal`, which is reserved for private use, and names that routers and offices use.
 const PRIVATE_NAMES: [&str; 11] = [
     "localhost",
     "local",
@@ -25,11 +25,12 @@ const PRIVATE_NAMES: [&str; 11] = [
     "fritz.box",
 ];
 
-/// Reads a URL that is to be called, in the one spelling in which it will be.
+/// Parses a URL that is to be called. The result is the exact spelling that will be called.
 ///
 /// # Errors
 ///
-/// Why it may not be called, as the rest of a sentence that begins with what it is.
+/// Fails if the URL may not be called. The error is the rest of a sentence whose subject is the
+/// URL.
 pub fn parse_address(text: &str, allow_private: bool) -> Result<Url, &'static str> {
     let url = Url::parse(text).map_err(|_| "must be an http or https URL")?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -64,7 +65,7 @@ fn is_of_host_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b".-_".contains(&byte)
 }
 
-/// Whether a segment of the path is `.` or `..`, in any spelling: the parser would follow it.
+/// Whether a segment of the path is `.` or `..` in any spelling. The URL parser would resolve it.
 fn climbs(text: &str) -> bool {
     let path = text.split(['?', '#']).next().unwrap_or_default();
     path.split(['/', '\\']).any(|segment| {
@@ -73,7 +74,8 @@ fn climbs(text: &str) -> bool {
     })
 }
 
-/// A name without a dot is looked up in the local network.
+/// Whether a host name is private. A name without a dot is one, because it is looked up in the
+/// local network.
 fn is_private_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let under = |parent: &str| {
@@ -83,7 +85,8 @@ fn is_private_name(name: &str) -> bool {
     !name.contains('.') || PRIVATE_NAMES.iter().any(|parent| under(parent))
 }
 
-/// What the IANA's registry of special-purpose IPv4 addresses does not call global, and multicast.
+/// Whether an IPv4 address is multicast, or listed in the IANA registry of special-purpose
+/// addresses as not globally reachable.
 fn is_private_v4(address: Ipv4Addr) -> bool {
     let [first, second, third, _] = address.octets();
     match first {
@@ -98,8 +101,9 @@ fn is_private_v4(address: Ipv4Addr) -> bool {
     }
 }
 
-/// What is outside `2000::/3` is not global unicast; inside it, documentation, protocol
-/// assignments, and the forms that carry an IPv4 address are looked at.
+/// Whether an IPv6 address is private. An address that embeds an IPv4 address is judged by that.
+/// Everything else outside `2000::/3` is private, because it is not global unicast. Inside it,
+/// documentation and protocol assignments are private.
 fn is_private_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     let [first, second, third, fourth, .., before_last, last] = segments;
@@ -108,7 +112,7 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
         is_private_v4(Ipv4Addr::from_bits(bits))
     };
     match (first, second) {
-        // NAT64 carries the address it translates to, 6to4 as well.
+        // NAT64 and 6to4 addresses carry the IPv4 address that they lead to.
         (0x64, 0xff9b) if (third, fourth) == (0, 0) => embedded(before_last, last),
         (0x2002, _) => embedded(second, third),
         (0x2001, 0..=0x1ff | 0xdb8) | (0x3fff, 0..=0xfff) => true,

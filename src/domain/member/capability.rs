@@ -1,4 +1,4 @@
-//! The catalogue of an exchange: what its capabilities mean, and who claims them.
+//! The catalogue of an exchange: what its capabilities mean, and which executors have them.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +13,22 @@ use crate::domain::thread::terms::capability_ids;
 /// An entry of the catalogue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability {
-    /// Its id, as executors claim it and requests require it.
+    /// The id, as executors and requests name it.
     pub id: String,
     /// What it means.
     pub description: String,
-    /// Under what it is found.
+    /// Tags under which it can be found.
     pub tags: Vec<String>,
 }
 
-/// A capability as it is listed.
+/// A capability as it appears in the list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Listed {
-    /// What the catalogue says of it; nothing but its id when it is only claimed.
+    /// The catalogue's entry. It has only the id if some executor has the capability but the
+    /// catalogue does not describe it.
     #[serde(flatten)]
     pub capability: Capability,
-    /// Who claims it.
+    /// The executors that have it.
     pub executors: Vec<ExecutorId>,
 }
 
@@ -36,7 +37,7 @@ impl Capability {
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong.
+    /// Fails with the first thing that is wrong.
     pub fn parse(id: String, mut fields: Fields) -> Result<Self, Invalid> {
         check_line(&id, "capability_id", NAME_CHARS)?;
         let description = fields.take_string("description")?.unwrap_or_default();
@@ -64,7 +65,8 @@ impl Capability {
     }
 }
 
-/// The catalogue and what executors claim, together, by id; with `tag`, only what has it.
+/// Merges the catalogue with the capabilities of the executors, sorted by id. With `tag`, only
+/// those that have the tag.
 pub fn union(
     catalogue: impl IntoIterator<Item = Capability>,
     executors: &[(ExecutorId, Vec<Value>)],

@@ -12,12 +12,12 @@ use crate::domain::thread::event::ExecutorRegistered;
 use crate::domain::thread::status::Priority;
 use crate::domain::time::Timestamp;
 
-/// How long a record's `last_seen` stands before it is moved, in milliseconds.
+/// The least time between two updates of a record's `last_seen`, in milliseconds.
 pub const LAST_SEEN_STEP: i64 = 10 * 60 * 1000;
 
 /// What is stored of an executor.
 ///
-/// Records of other MESS servers are read too; what this server does not know is kept.
+/// Records of other MESS servers can be read too. Fields that this server does not know are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Executor {
     /// Its id.
@@ -25,33 +25,33 @@ pub struct Executor {
     /// The name shown to people.
     #[serde(default, deserialize_with = "or_default")]
     pub display_name: String,
-    /// What it says it can do.
+    /// The capabilities that it has.
     #[serde(default, deserialize_with = "or_default")]
     pub capabilities: Vec<Value>,
     /// How it is notified.
     #[serde(default, deserialize_with = "or_default")]
     pub notifications: Vec<Value>,
-    /// What is called on lifecycle events.
+    /// The hooks that are called on lifecycle events.
     #[serde(default, deserialize_with = "or_default")]
     pub hooks: Map<String, Value>,
-    /// What it wants to be told of, and when.
+    /// What it wants to be notified of, and when.
     #[serde(default, deserialize_with = "or_default")]
     pub preferences: Map<String, Value>,
     /// When it registered.
     #[serde(default, deserialize_with = "or_default")]
     pub created_at: Timestamp,
-    /// When it last called, to within [`LAST_SEEN_STEP`].
+    /// When it last called, accurate to within [`LAST_SEEN_STEP`].
     #[serde(default, deserialize_with = "or_default")]
     pub last_seen: Timestamp,
-    /// The mutation that registered it; absent in records of other servers.
+    /// The mutation that registered it. Records of other servers have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
-    /// What else the record holds.
+    /// All other fields of the record.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
-/// Other servers may have written null.
+/// Reads null as the default, because other servers may have written null.
 fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -61,23 +61,23 @@ fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
 /// The mutation that registered an executor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Registration {
-    /// Its batch.
+    /// The batch of the mutation.
     pub batch_id: Uuid,
-    /// Its moment.
+    /// The moment of the mutation.
     pub ts: Timestamp,
-    /// The key that was given out.
+    /// The hash of the key that was issued.
     pub key_hash: KeyHash,
 }
 
-/// Where a summary tells what an executor wants to be told of.
+/// The field of a summary that says what an executor wants to be notified of.
 pub const WANTS: &str = "wants";
 
-/// What an executor wants to be told of, as far as a list tells it.
+/// What an executor wants to be notified of, as far as a row of the list says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Wants {
-    /// The least priority of which its channels are to be told, when it has one.
+    /// The lowest priority that its channels are notified of, if it has a channel.
     pub channels: Option<Priority>,
-    /// The events that it has hooks on.
+    /// The events that it has hooks for.
     pub hooks: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ pub fn entry_id(entry: &Value) -> String {
     id.unwrap_or_default().to_owned()
 }
 
-/// Gives an id to each entry of a list that has none, the same each time.
+/// Gives an id to each entry of a list that has none. The same entry gets the same id each time.
 fn name(list: &str, entries: &mut [Value]) {
     for (at, entry) in entries.iter_mut().enumerate() {
         let id = checksum(&format!("{list}[{at}] {entry}"));
@@ -99,13 +99,13 @@ fn name(list: &str, entries: &mut [Value]) {
     }
 }
 
-/// Whether anything is sent to a channel or hook.
+/// Whether a channel or hook is enabled, so that deliveries may go to it.
 pub fn is_enabled(entry: &Map<String, Value>) -> bool {
     given(entry, own::DISABLED).is_none()
 }
 
 impl Executor {
-    /// A new executor, of whom nothing but the id is known.
+    /// A new executor, of which only the id is known.
     pub fn register(id: ExecutorId, registration: Registration) -> Self {
         let display_name = id.as_str().to_owned();
         Self {
@@ -131,7 +131,7 @@ impl Executor {
         }
     }
 
-    /// What other members of the exchange may see: never a key's hash, a channel or a hook.
+    /// What other members of the exchange may see: never the hash of a key, a channel or a hook.
     pub fn public(&self) -> Value {
         json!({
             "id": self.id,
@@ -142,7 +142,8 @@ impl Executor {
         })
     }
 
-    /// What the row of a list tells of it: what others may see, and what it wants to be told of.
+    /// The summary in the executor's row of the list: what others may see, and what it wants to be
+    /// notified of.
     pub fn summary(&self) -> String {
         let mut row = self.public();
         if let Value::Object(row) = &mut row {
@@ -151,7 +152,7 @@ impl Executor {
         row.to_string()
     }
 
-    /// What it wants to be told of.
+    /// What it wants to be notified of.
     pub fn wants(&self) -> Wants {
         let is_on = |list: &[Value]| list.iter().filter_map(Value::as_object).any(is_enabled);
         Wants {
@@ -164,20 +165,20 @@ impl Executor {
         }
     }
 
-    /// The least priority of which it wants to be notified.
+    /// The lowest priority that it wants to be notified of.
     pub fn min_priority(&self) -> Priority {
         text(&self.preferences, "min_priority")
             .and_then(|text| Priority::parse(text, "").ok())
             .unwrap_or(Priority::Normal)
     }
 
-    /// Its hooks of one event.
+    /// Its hooks for one event.
     pub fn hooks(&self, event: HookEvent) -> &[Value] {
         let list = self.hooks.get(&event.field()).and_then(Value::as_array);
         list.map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Gives an id to each channel and hook that no server gave one: the checksum of its place
+    /// Gives an id to each channel and hook that has none from a server: the checksum of its place
     /// and content.
     pub fn name_entries(&mut self) {
         name("notifications", &mut self.notifications);
@@ -188,7 +189,7 @@ impl Executor {
         }
     }
 
-    /// Its channels and hooks as one list, with the forms that each is of.
+    /// Its channels and hooks as one list, each with the forms that it may have.
     pub fn entries_mut(&mut self, forms: Forms) -> impl Iterator<Item = (&mut Value, FormList)> {
         let channels = self.notifications.iter_mut();
         let hooks = self.hooks.values_mut().filter_map(Value::as_array_mut);
@@ -197,7 +198,7 @@ impl Executor {
             .chain(hooks.flatten().map(move |entry| (entry, forms.hooks)))
     }
 
-    /// The key that was given out for this executor, by this server or another.
+    /// The hash of the key that this server or another issued to the executor.
     pub fn key_hash(&self) -> Option<KeyHash> {
         match &self.registration {
             Some(registration) => Some(registration.key_hash.clone()),

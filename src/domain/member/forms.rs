@@ -1,7 +1,7 @@
 //! Forms: what the configuration of a channel or hook must look like.
 //!
-//! Each provider has one; the check of a client's input, the masking and the sealing of
-//! credentials all go by it.
+//! Each provider has a form. It governs how a client's input is checked and how credentials are
+//! masked and sealed.
 
 use serde_json::{Map, Value};
 
@@ -13,7 +13,7 @@ use crate::domain::text::{Invalid, check_line};
 /// What a field must be.
 #[derive(Clone, Copy)]
 pub enum Kind {
-    /// One line of at most so many characters.
+    /// One line of at most this many characters.
     Line(usize),
     /// An `http` or `https` URL that may be called.
     Url,
@@ -21,7 +21,7 @@ pub enum Kind {
     Text,
     /// A list of strings.
     Texts,
-    /// HTTP headers: an object of strings.
+    /// HTTP headers: an object whose values are strings.
     Headers,
     /// An object.
     Object,
@@ -39,7 +39,8 @@ pub struct Field {
     pub kind: Kind,
     /// Whether it must be given.
     pub is_required: bool,
-    /// Whether it is a credential, or its values are: never shown, sealed where a key is set.
+    /// Whether the field, or each value in it, is a credential. Credentials are never shown, and
+    /// they are sealed if a key is configured.
     pub is_secret: bool,
     /// Whether `{{variables}}` in it are replaced.
     pub is_template: bool,
@@ -49,19 +50,19 @@ pub struct Field {
 pub struct Form {
     /// The type's name.
     pub name: &'static str,
-    /// Its fields. Others are kept and not used.
+    /// Its fields. An entry may hold others, which are kept but not used.
     pub fields: &'static [Field],
-    /// What no single field tells.
+    /// Checks what no single field can show.
     pub check: Check,
 }
 
-/// What is wrong with an entry: the field to blame, and the problem.
+/// What is wrong with an entry: the name of the field, and the problem.
 pub type Complaint = (&'static str, &'static str);
 
 /// A check of a whole entry.
 pub type Check = fn(&Map<String, Value>) -> Result<(), Complaint>;
 
-/// What stands for a credential where it is shown.
+/// Shown in place of a credential.
 pub const MASK: &str = "••••";
 
 impl Field {
@@ -84,7 +85,7 @@ impl Field {
         }
     }
 
-    /// The same field as a credential.
+    /// The same field, marked as a credential.
     #[must_use]
     pub const fn secret(self) -> Self {
         Self {
@@ -93,7 +94,7 @@ impl Field {
         }
     }
 
-    /// The same field as a template.
+    /// The same field, marked as a template.
     #[must_use]
     pub const fn template(self) -> Self {
         Self {
@@ -104,15 +105,15 @@ impl Field {
 }
 
 impl Form {
-    /// Nothing beyond the fields is to be checked.
+    /// A check that accepts everything, for forms that need no check beyond their fields.
     pub const ANY: Check = |_| Ok(());
 
-    /// Checks one entry at `path`. A mask in the place of a credential passes: whether there is
-    /// something behind it is seen when the profile is changed.
+    /// Checks one entry at `path`. A mask in place of a credential passes; whether a credential
+    /// stands behind it is checked when the profile is changed.
     ///
     /// # Errors
     ///
-    /// The path of the first thing that is wrong.
+    /// Fails with the path of the first thing that is wrong.
     pub fn check(
         &self,
         entry: &Map<String, Value>,
@@ -138,12 +139,12 @@ impl Form {
     }
 }
 
-/// A field that is there and not null.
+/// A field that is present and not null.
 pub fn given<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     map.get(name).filter(|value| !value.is_null())
 }
 
-/// A field that is a string.
+/// A field that is present and a string.
 pub fn text<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     map.get(name).and_then(Value::as_str)
 }
@@ -202,9 +203,9 @@ fn check_url(
     Ok(())
 }
 
-/// Headers that the runtime or the exchange sets itself.
+/// Headers that a client may not set, because the runtime or the exchange sets them itself.
 ///
-/// And `sealed`, which is how a credential at rest is told from an object of headers.
+/// `sealed` is among them because that name tells a sealed credential from an object of headers.
 const OWN_HEADERS: [&str; 10] = [
     "connection",
     "content-length",

@@ -1,4 +1,4 @@
-//! A member of an exchange: its record, its profile, and how it is told of things.
+//! A member of an exchange: its record, its profile and how it is notified.
 
 pub mod address;
 pub mod capability;

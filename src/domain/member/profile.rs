@@ -1,4 +1,4 @@
-//! What an executor says of itself, and how that becomes part of its record.
+//! What an executor says about itself, and how that becomes part of its record.
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ use crate::domain::limits::{CAPABILITIES, CAPABILITIES_BYTES, NAME_CHARS, PROFIL
 use crate::domain::text::{Fields, Invalid, check_line};
 use crate::domain::time::Timestamp;
 
-/// What an executor says of itself, at registration or later; every part may be left out.
+/// What an executor says about itself, at registration or later. Every part may be left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
     display_name: Option<String>,
@@ -29,7 +29,7 @@ impl Profile {
     ///
     /// # Errors
     ///
-    /// The path of the first thing that is wrong.
+    /// Fails with the path of the first thing that is wrong.
     pub fn parse(fields: &mut Fields, rules: &Rules) -> Result<Self, Invalid> {
         let display_name = fields.take_string("display_name")?;
         if let Some(name) = &display_name {
@@ -94,7 +94,7 @@ impl Profile {
 pub struct Editor<'a> {
     /// The types of channels and hooks.
     pub forms: Forms,
-    /// What credentials are sealed with, and for whom.
+    /// The keys that seal credentials, and the owner they are sealed for.
     pub seal: Seal<'a>,
     /// The moment of the change.
     pub now: Timestamp,
@@ -105,11 +105,11 @@ pub struct Editor<'a> {
 }
 
 impl Editor<'_> {
-    /// Takes over what `profile` gives; a given list replaces the old one.
+    /// Writes what `profile` gives into the record. A list that is given replaces the old one.
     ///
     /// # Errors
     ///
-    /// A masked credential behind which there is nothing.
+    /// Fails if a masked credential has no credential behind it.
     pub fn change(&self, executor: &mut Executor, profile: Profile) -> Result<(), Invalid> {
         let Profile {
             display_name,
@@ -160,25 +160,25 @@ impl Editor<'_> {
     }
 }
 
-/// Unseals the credentials of a record; what cannot be unsealed stays sealed.
+/// Unseals the credentials of a record. What cannot be unsealed stays sealed.
 pub fn unseal(executor: &mut Executor, forms: Forms, seal: &Seal) {
     for (entry, forms) in executor.entries_mut(forms) {
         if let Value::Object(entry) = entry
             && let Some(form) = form_of(entry, forms)
         {
-            // Each delivery says so itself when it needs one that stays sealed.
+            // A delivery that needs a credential that stays sealed reports that itself.
             let _ = seal.unseal(entry, form);
         }
     }
 }
 
-/// Puts a mask in the place of every credential of an unsealed record.
+/// Replaces every credential of an unsealed record with a mask.
 pub fn mask_credentials(executor: &mut Executor, forms: Forms) {
     for (entry, forms) in executor.entries_mut(forms) {
         let Value::Object(entry) = entry else {
             continue;
         };
-        // A type that this server does not know may hold credentials anywhere.
+        // An entry of an unknown type may hold credentials anywhere.
         let Some(form) = form_of(entry, forms) else {
             entry.retain(|name, _| name == "type" || name == "id");
             continue;
@@ -196,7 +196,7 @@ fn replace<T>(field: &mut T, given: Option<T>) {
     }
 }
 
-/// Each capability is an id, or an object of ids with what is to be said of each.
+/// Checks that each capability is an id, or an object that maps ids to metadata.
 fn check_capabilities(list: &[Value]) -> Result<(), Invalid> {
     let mut count: usize = 0;
     for (at, capability) in list.iter().enumerate() {

@@ -36,7 +36,7 @@ fn parse(value: Value) -> Result<Profile, Invalid> {
     Profile::parse(&mut Fields::of("", value).unwrap(), &rules)
 }
 
-/// Registers with one profile and changes to others; ids are e0, e1, …
+/// Registers an executor with one profile and changes it to others. Ids are e0, e1, …
 struct Desk {
     keys: Keys,
     drawn: std::cell::Cell<u8>,
@@ -202,16 +202,16 @@ fn an_entry_keeps_its_id_while_it_is_changed() {
     let given = json!({"notifications": [phone("1"), phone("2")]});
     desk.change(&mut executor, given).unwrap();
     assert_eq!(ids(&executor), ["e0", "e1"]);
-    // The same content in another place, a new one in between.
+    // The same content moves to another place, with a new entry in between.
     let given = json!({"notifications": [phone("2"), phone("3"), phone("1")]});
     desk.change(&mut executor, given).unwrap();
     assert_eq!(ids(&executor), ["e1", "e2", "e0"]);
-    // Other content in the same place, and by id in another.
+    // One entry has new content in its old place; another is moved by its id.
     let given =
         json!({"notifications": [phone("4"), {"type": "phone", "number": "5", "id": "e0"}]});
     desk.change(&mut executor, given).unwrap();
     assert_eq!(ids(&executor), ["e1", "e0"]);
-    // Ids are not for clients to choose.
+    // Clients cannot choose ids.
     let given = json!({"notifications": [phone("4"), phone("5"), {"type": "phone", "number": "6", "id": "mine"}]});
     desk.change(&mut executor, given).unwrap();
     assert_eq!(ids(&executor), ["e1", "e0", "e3"]);
@@ -275,12 +275,12 @@ fn a_masked_profile_can_be_given_back() {
             executor.notifications[0]["headers"]["Authorization"],
             SECRET
         );
-        // Nor is what is behind a mask sent elsewhere, or under another type's name.
+        // A masked credential is not sent to another address.
         let mut elsewhere = shown.clone();
         elsewhere["url"] = json!("https://elsewhere.example/");
         let refused = desk.change(&mut executor, json!({ "notifications": [elsewhere] }));
         assert_eq!(refused.unwrap_err().path, "notifications[0].url");
-        // Behind another's mask there is nothing.
+        // A mask of some other credential has nothing behind it.
         for wrong in ["••••", "••••xxxx"] {
             shown["pin"] = json!(wrong);
             let refused = desk.change(&mut executor, json!({ "notifications": [shown.clone()] }));
@@ -309,7 +309,8 @@ fn credentials_are_sealed_where_there_is_a_key() {
         "{stored}"
     );
     let sealed = executor.clone();
-    // Another change leaves no two credentials with one nonce, and rotation opens the old.
+    // After another change no two credentials share a nonce, and a rotated key set still unseals
+    // the old ones.
     let rotated = Desk {
         drawn: std::cell::Cell::new(100),
         ..Desk::new(&format!("{second} {first}"))
@@ -319,7 +320,7 @@ fn credentials_are_sealed_where_there_is_a_key() {
     let mut opened = executor.clone();
     unseal(&mut opened, FORMS, &rotated.seal());
     assert_eq!(opened.notifications[0]["pin"], SECRET);
-    // Without the key, or for someone else, it stays closed.
+    // Without the key, or for another owner, a credential stays sealed.
     for (keys, owner) in [
         (first, "home/phone"),
         ("", "home/phone"),

@@ -1,4 +1,4 @@
-//! Quiet hours: when an executor does not want to be rung, by the clock on its wall.
+//! Quiet hours: the local times at which an executor does not want to be disturbed.
 
 use serde_json::{Map, Value};
 
@@ -7,15 +7,15 @@ use crate::domain::time::Timestamp;
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 24 * 60 * MINUTE;
 
-/// Offsets of time zones.
+/// Offsets of time zones from UTC.
 pub trait Zones {
-    /// Milliseconds by which clocks in `zone` (an IANA name) are ahead of UTC at `at`; `None`
-    /// when there is no such zone.
+    /// Milliseconds by which clocks in `zone` (an IANA name) are ahead of UTC at `at`. Returns
+    /// `None` if there is no such zone.
     fn offset(&self, zone: &str, at: Timestamp) -> Option<i64>;
 }
 
-/// A daily window, from a minute of the day up to but not including another; it may cross
-/// midnight. A window whose ends are equal is empty.
+/// A daily window from one minute of the day up to, but not including, another. It may cross
+/// midnight. A window that starts and ends at the same minute is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuietHours {
     /// Milliseconds from midnight.
@@ -25,8 +25,8 @@ pub struct QuietHours {
 }
 
 impl QuietHours {
-    /// The window that `preferences` set, in their zone or else in `default_zone`; `None` when
-    /// there is none, or one that no server checked and that makes no sense.
+    /// The window that `preferences` set, in their time zone or else in `default_zone`. Returns
+    /// `None` if they set none, or an invalid one that no server has checked.
     pub fn of(preferences: &Map<String, Value>, default_zone: &str) -> Option<Self> {
         let hours = preferences.get("quiet_hours")?;
         let text = |name: &str| hours.get(name).and_then(Value::as_str);
@@ -40,8 +40,8 @@ impl QuietHours {
         })
     }
 
-    /// The end of the quiet hours that `now` lies in: the first moment after it that is not in
-    /// them. `None` when `now` is not, or the zone is unknown.
+    /// The end of the quiet hours around `now`: the first later moment that is not quiet. Returns
+    /// `None` if `now` is not quiet or the zone is unknown.
     pub fn end_after(&self, now: Timestamp, zones: &dyn Zones) -> Option<Timestamp> {
         if self.start == self.end {
             return None;
@@ -51,8 +51,8 @@ impl QuietHours {
         if !self.is_quiet(at, offset) {
             return None;
         }
-        // Without a change of the offset the end is a subtraction away; each change on the way
-        // moves the clock on the wall, out of the window or further into it.
+        // If the offset does not change, a subtraction gives the end. Each change of the offset on
+        // the way moves the local time, either out of the window or further into it.
         loop {
             let end = at.plus_millis(self.until_end(at, offset));
             let offset_then = zones.offset(&self.zone, end)?;
@@ -76,15 +76,15 @@ impl QuietHours {
         }
     }
 
-    /// Milliseconds until the clock shows the end.
+    /// Milliseconds until the local time reaches the end.
     fn until_end(&self, at: Timestamp, offset: i64) -> i64 {
         self.end
             .saturating_sub(time_of_day(at, offset))
             .rem_euclid(DAY)
     }
 
-    /// The first moment, to the millisecond, at which the offset is no longer `offset`; it is
-    /// not any more at `to`.
+    /// The first moment after `from`, to the millisecond, at which the offset is no longer
+    /// `offset`. At `to` it has already changed.
     fn change_between(
         &self,
         from: Timestamp,
@@ -109,7 +109,7 @@ fn time_of_day(at: Timestamp, offset: i64) -> i64 {
     at.millis().saturating_add(offset).rem_euclid(DAY)
 }
 
-/// Reads `HH:MM`, from 00:00 to 23:59, as milliseconds from midnight.
+/// Reads a time from 00:00 to 23:59, written `HH:MM`, as milliseconds from midnight.
 pub fn parse_time_of_day(text: &str) -> Option<i64> {
     let (hours, minutes) = text.split_once(':')?;
     let number = |part: &str, below: i64| {
@@ -136,7 +136,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// The zones of the IANA database, from a crate: the Worker asks its runtime.
+    /// The zones of the IANA database, taken from a crate. The Worker asks its runtime instead.
     pub struct Iana;
 
     impl Zones for Iana {
@@ -160,7 +160,7 @@ pub(crate) mod tests {
     #[test]
     fn windows() {
         for (start, end, zone, now, expected) in [
-            // Across midnight, on both sides of it and at both edges.
+            // The window crosses midnight; moments on both sides of it and at both edges.
             ("22:00", "07:00", "UTC", "2026-01-10T21:59:59.999Z", None),
             (
                 "22:00",
@@ -177,7 +177,7 @@ pub(crate) mod tests {
                 Some("2026-01-11T07:00:00Z"),
             ),
             ("22:00", "07:00", "UTC", "2026-01-11T07:00:00Z", None),
-            // Within a day; minutes count.
+            // The window lies within a day and lasts one minute.
             (
                 "12:15",
                 "12:16",
@@ -185,7 +185,7 @@ pub(crate) mod tests {
                 "2026-01-10T06:30:30Z",
                 Some("2026-01-10T06:31:00Z"),
             ),
-            // Clocks go forward at 02:00 in this night: 07:00 comes an hour sooner.
+            // Clocks go forward at 02:00 this night, so 07:00 comes an hour sooner.
             (
                 "22:00",
                 "07:00",
@@ -193,7 +193,7 @@ pub(crate) mod tests {
                 "2026-03-28T21:30:00Z",
                 Some("2026-03-29T05:00:00Z"),
             ),
-            // And back: an hour later.
+            // Clocks go back, so 07:00 comes an hour later.
             (
                 "22:00",
                 "07:00",
@@ -201,7 +201,7 @@ pub(crate) mod tests {
                 "2026-10-24T20:30:00Z",
                 Some("2026-10-25T06:00:00Z"),
             ),
-            // The end is in the hour that is left out: quiet ends when it would have begun.
+            // The end lies in the hour that is skipped: quiet ends when that hour would have begun.
             (
                 "22:00",
                 "02:30",
@@ -209,7 +209,7 @@ pub(crate) mod tests {
                 "2026-03-29T00:30:00Z",
                 Some("2026-03-29T01:00:00Z"),
             ),
-            // The end is in the hour that comes twice: the first one counts, and the second too.
+            // The end lies in the hour that is repeated: quiet ends at it both times.
             (
                 "22:00",
                 "02:30",
@@ -224,7 +224,7 @@ pub(crate) mod tests {
                 "2026-10-25T01:10:00Z",
                 Some("2026-10-25T01:30:00Z"),
             ),
-            // Half an hour of daylight saving.
+            // Daylight saving shifts clocks by half an hour.
             (
                 "22:00",
                 "07:00",
@@ -263,8 +263,8 @@ pub(crate) mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
 
-        /// In every zone: a moment is quiet exactly if the clock on the wall is in the window,
-        /// and the end is the first whole minute after it at which it is not.
+        /// In every zone, a moment is quiet exactly if the local time lies in the window, and the
+        /// end is the first whole minute after it whose local time does not.
         #[test]
         fn the_end_is_the_first_moment_that_is_not_quiet(
             zone in 0..TZ_VARIANTS.len(),
@@ -286,8 +286,9 @@ pub(crate) mod tests {
         }
     }
 
-    /// The same around both changes of the year in every zone, for windows across midnight,
-    /// ending in the hour that is left out or comes twice, nearly all of the day, and empty.
+    /// The same around every change of the offset in 2026, in every zone. The windows cross
+    /// midnight, end in the hour that is skipped or repeated, cover nearly the whole day, or are
+    /// empty.
     #[test]
     fn every_zone_at_its_changes() {
         let start = at("2026-01-01T00:00:00Z");
@@ -316,13 +317,14 @@ pub(crate) mod tests {
         assert!(changes > 300, "{changes}");
     }
 
-    /// A moment less than nine hours before the next change of the offset in 2026.
+    /// A moment less than nine hours before the next change of the offset, if one comes before
+    /// 2027.
     fn before_next_change(zone: &str, now: Timestamp) -> Option<Timestamp> {
         let offset = |at| Iana.offset(zone, at);
         let hour = |n: i64| now.plus_millis(n * 60 * MINUTE);
         let end = at("2027-01-01T00:00:00Z");
         let (mut before, mut after) = (0, 0);
-        // By days, then to the hour.
+        // Searches by days first, then by hours.
         while offset(hour(after)) == offset(now) {
             before = after;
             after += 24;
@@ -334,7 +336,7 @@ pub(crate) mod tests {
         Some(hour((change - 1 - now.millis() / MINUTE % 8).max(0)))
     }
 
-    /// The same by trying every minute.
+    /// Finds the end by trying every minute.
     fn scan(window: &QuietHours, now: Timestamp) -> Option<Timestamp> {
         let quiet = |at: Timestamp| {
             window.start != window.end

@@ -1,8 +1,9 @@
-//! Sealed credentials: encrypted where they lie, with a key that the bucket does not hold.
+//! Sealed credentials: encrypted in the bucket, with a key that the bucket does not hold.
 //!
-//! A sealed text is `{"sealed": "{key id}.{base64 of nonce and ciphertext}"}`: AES-256-GCM with a
-//! random nonce of 96 bits each, bound to its owner and its field, so that it can be unsealed nowhere else. Clients
-//! cannot write one: a credential that they give is a string.
+//! A sealed text is `{"sealed": "{key id}.{base64 of nonce and ciphertext}"}`, encrypted with
+//! AES-256-GCM. Each has a random nonce of 96 bits and is bound to its owner and its field, so it
+//! cannot be unsealed anywhere else. Clients cannot write a sealed text, because a credential that
+//! they give is a string.
 
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
@@ -23,12 +24,13 @@ pub enum SealError {
     /// It was sealed with a key that this deployment does not have.
     #[error("it is encrypted with a key that SECRETS_KEY does not hold")]
     UnknownKey,
-    /// It was changed, or moved from another owner.
+    /// It was altered, or moved from another owner or field.
     #[error("it is encrypted, and was altered")]
     Altered,
 }
 
-/// The keys of a deployment: the first seals, all of them unseal. Without any, texts stay plain.
+/// The keys of a deployment. The first one seals, and each of them unseals. Without a key,
+/// credentials stay plain text.
 #[derive(Clone, Default)]
 pub struct Keys(Vec<Key>);
 
@@ -38,7 +40,7 @@ struct Key {
     cipher: Aes256Gcm,
 }
 
-/// What a sealed text is bound to, and where its nonce comes from.
+/// Seals and unseals the credentials of one owner.
 pub struct Seal<'a> {
     /// The keys.
     pub keys: &'a Keys,
@@ -47,11 +49,11 @@ pub struct Seal<'a> {
 }
 
 impl Keys {
-    /// Reads keys of 32 bytes in base64, the current one first, separated by white space.
+    /// Reads keys of 32 bytes in base64, separated by white space, the current one first.
     ///
     /// # Errors
     ///
-    /// One of them is no such key.
+    /// Fails if one of them is not such a key.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let key = |text: &str| {
             let bytes = STANDARD.decode(text).ok()?;
@@ -69,8 +71,8 @@ impl Keys {
 }
 
 impl Seal<'_> {
-    /// Seals the credentials of an entry, those sealed with an older key anew; a credential that
-    /// cannot be unsealed is left as it is.
+    /// Seals the credentials of an entry. Those sealed with an older key are sealed again with the
+    /// current one. A credential that cannot be unsealed is left unchanged.
     pub fn seal(
         &self,
         entry: &mut Map<String, Value>,
@@ -107,7 +109,7 @@ impl Seal<'_> {
     ///
     /// # Errors
     ///
-    /// One of them cannot be unsealed.
+    /// Fails if one of them cannot be unsealed.
     pub fn unseal(&self, entry: &mut Map<String, Value>, form: &Form) -> Result<(), SealError> {
         each(entry, form, |name, value| {
             if sealed(value).is_some() {
@@ -117,7 +119,7 @@ impl Seal<'_> {
         })
     }
 
-    /// What a sealed text is bound to: its owner and its field.
+    /// The data that a sealed text is bound to: its owner and its field.
     fn bond(&self, name: &str) -> Vec<u8> {
         format!("{}/{name}", self.owner).into_bytes()
     }
@@ -149,7 +151,7 @@ impl Seal<'_> {
 ///
 /// # Errors
 ///
-/// The visitor's; the rest is not visited.
+/// Fails with the first error of `visit`; the remaining credentials are not visited.
 pub fn each<E>(
     entry: &mut Map<String, Value>,
     form: &Form,

@@ -1,6 +1,6 @@
-//! How an executor wants to be told: its channels, hooks and preferences.
+//! How an executor wants to be notified: its channels, hooks and preferences.
 //!
-//! Each is checked where it is written and then kept whole, with fields that this server does
+//! Each is checked when it is written and then kept whole, including fields that this server does
 //! not know.
 
 use serde_json::{Map, Value};
@@ -12,10 +12,10 @@ use crate::domain::text::{Invalid, check_line};
 use crate::domain::thread::status::Priority;
 use crate::domain::time::Timestamp;
 
-/// The forms of the types that an entry may be of, one after the other.
+/// Returns the forms that an entry may have, one for each index from 0 on.
 pub type FormList = fn(usize) -> Option<&'static Form>;
 
-/// The forms of every type there is.
+/// The forms of all types.
 #[derive(Clone, Copy)]
 pub struct Forms {
     /// The types of channels.
@@ -24,30 +24,30 @@ pub struct Forms {
     pub hooks: FormList,
 }
 
-/// What subscriptions are checked against.
+/// The rules that subscriptions are checked against.
 pub struct Rules<'a> {
     /// The types of channels and hooks.
     pub forms: Forms,
     /// Whether private addresses may be called.
     pub allow_private: bool,
-    /// Whether there is a time zone of this name.
+    /// Whether a time zone of this name exists.
     pub is_zone: &'a dyn Fn(&str) -> bool,
 }
 
-/// A moment of a request's life that hooks can be set on.
+/// A moment in a request's life for which hooks can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookEvent {
-    /// It was posted.
+    /// The request was posted.
     Created,
-    /// An executor took it.
+    /// An executor claimed it.
     Claimed,
-    /// Its executor is at work.
+    /// Its executor began to work.
     Started,
-    /// It is done.
+    /// It was completed.
     Completed,
-    /// It was refused.
+    /// It was rejected.
     Rejected,
-    /// It was withdrawn.
+    /// It was cancelled.
     Cancelled,
 }
 
@@ -74,12 +74,12 @@ impl HookEvent {
         }
     }
 
-    /// The field of a profile that lists its hooks.
+    /// The field of a profile that holds its hooks.
     pub fn field(self) -> String {
         format!("on_request_{}", self.as_str())
     }
 
-    /// The event whose hooks `field` lists.
+    /// The event whose hooks the field `field` holds.
     pub fn of_field(field: &str) -> Option<Self> {
         let name = field.strip_prefix("on_request_")?;
         Self::ALL.into_iter().find(|event| event.as_str() == name)
@@ -88,13 +88,13 @@ impl HookEvent {
 
 /// Fields of an entry that only the exchange writes.
 pub mod own {
-    /// The entry's id, which stays when the entry is changed.
+    /// The entry's id. It stays the same when the entry is changed.
     pub const ID: &str = "id";
-    /// When the entry came to be.
+    /// When the entry was created.
     pub const CREATED_AT: &str = "created_at";
-    /// Why and since when nothing is sent to it.
+    /// Since when and why the entry is disabled.
     pub const DISABLED: &str = "disabled";
-    /// How its last delivery went: shown to the owner, never stored.
+    /// How its last delivery went. It is shown to the owner and never stored.
     pub const LAST: &str = "last";
 }
 
@@ -102,7 +102,7 @@ pub mod own {
 ///
 /// # Errors
 ///
-/// The path of the first thing that is wrong, such as `notifications[0].topic`.
+/// Fails with the path of the first thing that is wrong, such as `notifications[0].topic`.
 pub fn check_channels(channels: &[Value], rules: &Rules) -> Result<(), Invalid> {
     check_entries(
         channels,
@@ -117,7 +117,8 @@ pub fn check_channels(channels: &[Value], rules: &Rules) -> Result<(), Invalid> 
 ///
 /// # Errors
 ///
-/// The path of the first thing that is wrong, such as `hooks.on_request_created[0].token`.
+/// Fails with the path of the first thing that is wrong, such as
+/// `hooks.on_request_created[0].token`.
 pub fn check_hooks(hooks: &Map<String, Value>, rules: &Rules) -> Result<(), Invalid> {
     for (field, list) in hooks {
         if HookEvent::of_field(field).is_none() {
@@ -158,7 +159,7 @@ fn check_entries(
     Ok(())
 }
 
-/// The form of an entry, by its type.
+/// The form for the type of an entry.
 pub fn form_of(entry: &Map<String, Value>, forms: FormList) -> Option<&'static Form> {
     let name = entry.get("type")?.as_str()?;
     (0..).map_while(forms).find(|form| form.name == name)
@@ -168,7 +169,7 @@ pub fn form_of(entry: &Map<String, Value>, forms: FormList) -> Option<&'static F
 ///
 /// # Errors
 ///
-/// The path of the first thing that is wrong.
+/// Fails with the path of the first thing that is wrong.
 pub fn check_preferences(preferences: &Map<String, Value>, rules: &Rules) -> Result<(), Invalid> {
     match given(preferences, "min_priority") {
         None => {}
@@ -213,15 +214,16 @@ pub fn check_preferences(preferences: &Map<String, Value>, rules: &Rules) -> Res
     }
 }
 
-/// A new list of entries in the place of `old`: each takes over the id of the one that it
-/// continues, and the credentials that it shows masked.
+/// Replaces the list `old` with a new one. Each new entry that continues an old one keeps its id,
+/// and gets back the credentials that it shows masked.
 ///
-/// An entry continues the old one whose `id` it gives, else the one with the same content, else
-/// the one of the same type in the same place of the list.
+/// An entry continues the old entry of its type whose `id` it gives; else the one with the same
+/// content; else the one of the same type in the same place of the list.
 ///
 /// # Errors
 ///
-/// A mask behind which there is nothing.
+/// Fails if a mask has no credential behind it, or if an entry with masked credentials changes its
+/// URL.
 pub fn adopt(
     old: &[Value],
     new: Vec<Value>,
@@ -263,10 +265,10 @@ pub fn adopt(
         .collect()
 }
 
-/// Whether an entry at one place of the new list continues an old one at another place.
+/// Whether an entry at one place of the new list continues an old entry at another place.
 type Same<'a> = &'a dyn Fn(&Entry, usize, &Map<String, Value>, usize) -> bool;
 
-/// An entry that a client gave.
+/// An entry given by a client.
 struct Entry {
     fields: Map<String, Value>,
     id: Option<Value>,
@@ -307,7 +309,7 @@ impl Entry {
                     unmask(value, old.get(field.name), &path)?;
                 }
             }
-            // Whoever sees only masks must not have what is behind them sent elsewhere.
+            // Someone who sees only masks must not be able to redirect the credentials behind them.
             let moved = form.fields.iter().find(|field| {
                 matches!(field.kind, Kind::Url)
                     && given(&self.fields, field.name) != given(&old, field.name)
@@ -339,7 +341,8 @@ fn without_own(entry: &Map<String, Value>) -> Map<String, Value> {
     entry
 }
 
-/// What is shown of a credential: nothing, or its last four characters when it has many.
+/// What is shown of a credential: only a mask, followed by the last four characters if the
+/// credential has at least twelve.
 pub fn mask(credential: &str) -> String {
     let count = credential.chars().count();
     if count < 12 {
@@ -357,7 +360,7 @@ fn has_mask(value: &Value) -> bool {
     }
 }
 
-/// Puts the credential of `old` in the place of its mask.
+/// Replaces a mask with the credential that `old` has in its place.
 fn unmask(value: &mut Value, old: Option<&Value>, path: &str) -> Result<(), Invalid> {
     match value {
         Value::String(text) if text.starts_with(MASK) => {

@@ -1,7 +1,7 @@
-//! Templates: text of a hook in which `{{name}}` stands for something of the request.
+//! Templates: texts of a hook in which `{{name}}` stands for a property of the request.
 //!
-//! A value is inserted as it is or as `escape` makes it, and never looked at again: braces in it
-//! are only braces.
+//! A value is inserted as it is, or escaped by the caller, and is not scanned again: braces in it
+//! have no meaning.
 
 /// Every variable, in the order of the documentation.
 pub const VARIABLES: [&str; 13] = [
@@ -20,7 +20,7 @@ pub const VARIABLES: [&str; 13] = [
     "external_id",
 ];
 
-/// The id that the hook of an earlier event got from its provider.
+/// The id that the provider returned to the hook of an earlier event.
 pub const EXTERNAL_ID: &str = "external_id";
 
 /// A piece of a template.
@@ -29,7 +29,7 @@ enum Piece<'a> {
     Variable(&'a str),
 }
 
-/// Puts `value(name)` in the place of each `{{name}}`.
+/// Replaces each `{{name}}` with `value(name)`.
 pub fn render(template: &str, value: impl Fn(&str) -> String) -> String {
     pieces(template)
         .map(|piece| match piece {
@@ -57,7 +57,7 @@ fn pieces(template: &str) -> impl Iterator<Item = Piece<'_>> {
             rest = after;
             return Some(Piece::Variable(name));
         }
-        // Up to the next place where a variable may begin, at least one character on.
+        // The text runs at least one character, up to the next place where a variable may begin.
         let first = rest.chars().next().map_or(0, char::len_utf8);
         let next = rest
             .get(first..)
@@ -69,10 +69,11 @@ fn pieces(template: &str) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
-/// The variable that `text` begins with, and what follows it: `{{`, a name without braces, `}}`.
+/// The variable at the beginning of `text`, and what follows it. A variable is `{{`, a name without
+/// braces and `}}`.
 fn leading_variable(text: &str) -> Option<(&str, &str)> {
     let inside = text.strip_prefix("{{")?;
-    // No further than the first brace: what is no variable must not be read over and over.
+    // Looks no further than the first brace, so that no text is scanned over and over.
     let (name, rest) = inside.split_at_checked(inside.find(['{', '}'])?)?;
     Some((name.trim(), rest.strip_prefix("}}")?))
 }
@@ -107,14 +108,14 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a value holds, it arrives once and unchanged.
+        /// Whatever a value contains, it arrives once and unchanged.
         #[test]
         fn values_are_data(value in "[{}a\"\\\\\r\n✓]{0,40}", around in "[a-z]{0,5}") {
             let rendered = render(&format!("{around}{{{{intent}}}}{around}"), |_| value.clone());
             prop_assert_eq!(rendered, format!("{around}{value}{around}"));
         }
 
-        /// Without variables a template is what it is.
+        /// A template without variables renders to itself.
         #[test]
         fn text_is_kept(text in "[{}a✓ ]{0,40}") {
             prop_assert_eq!(render(&text, |name| format!("{{{{{name}}}}}")).replace(' ', ""), text.replace(' ', ""));

@@ -1,4 +1,4 @@
-//! A thread: one request and all that happened to it.
+//! The document of a thread: one request with everything that happened to it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,54 +11,55 @@ use crate::domain::ids::{ExecutorId, Ref};
 use crate::domain::json::{count_all, count_values};
 use crate::domain::time::Timestamp;
 
-/// A fact, and whose doing it is.
+/// A fact, and the actor that brought it about.
 pub type Deed = (ExecutorId, Fact);
 
-/// A thread document: the state and the events that it was folded from.
+/// A thread document: a state, and the events that it was folded from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Thread {
-    /// What the events amount to.
+    /// The state that the events fold into.
     #[serde(flatten)]
     pub state: ThreadState,
     /// Everything that happened, in order.
     pub events: Vec<Event>,
 }
 
-/// What stamps a batch: its id, its moment, and where its events' ids come from.
+/// What marks the events of a batch: the batch id, the moment, and a source of event ids.
 pub struct Stamp<'a> {
-    /// Id of the batch.
+    /// The id of the batch.
     pub batch_id: Uuid,
-    /// The moment by the clock; the batch's own may be a little later.
+    /// The current moment by the clock. The batch's own moment may be a little later.
     pub now: Timestamp,
     /// Draws the id of an event.
     pub new_id: &'a dyn Fn() -> Uuid,
 }
 
-/// A batch that is part of a thread: what it says, and the states around it.
+/// A batch that is part of a thread: its events, and the states before and after it.
 #[derive(Debug, PartialEq)]
 pub struct Committed<'a> {
-    /// The state that it found; `None` when it created the thread.
+    /// The state that the batch found; `None` if it created the thread.
     pub before: Option<ThreadState>,
-    /// The state that it left.
+    /// The state that the batch left.
     pub after: ThreadState,
     /// Its events.
     pub events: &'a [Event],
 }
 
 impl Thread {
-    /// A new thread from the facts of its creation; `None` unless they begin with one.
+    /// Makes a new thread from the facts of its creation. Returns `None` if no creation is among
+    /// them.
     pub fn create(reference: &Ref, deeds: Vec<Deed>, stamp: &Stamp) -> Option<Self> {
         let events = stamped(deeds, stamp.now, stamp);
         Self::from_events(reference, events)
     }
 
-    /// The thread that `events` amount to; `None` when there is no creation among them.
+    /// Folds `events` into a thread. Returns `None` if no creation is among them.
     pub fn from_events(reference: &Ref, events: Vec<Event>) -> Option<Self> {
         let state = fold(reference, &events)?;
         Some(Self { state, events })
     }
 
-    /// This thread with one more batch, later than everything in it.
+    /// Appends one more batch to this thread. Its moment is later than everything in the thread.
     #[must_use]
     pub fn append(mut self, deeds: Vec<Deed>, stamp: &Stamp) -> Self {
         let ts = stamp.now.max(self.state.updated_at.plus_millis(1));
@@ -69,7 +70,7 @@ impl Thread {
         self
     }
 
-    /// Whether `batch_id` was committed, and what it said.
+    /// The batch `batch_id` with the states around it, or `None` if it was not committed.
     pub fn committed(&self, batch_id: Uuid) -> Option<Committed<'_>> {
         let is_ours = |event: &Event| event.batch_id == batch_id;
         let start = self.events.iter().position(is_ours)?;
@@ -82,7 +83,7 @@ impl Thread {
         })
     }
 
-    /// The timers that its batches owed, each with its batch.
+    /// The timers that the thread's batches owed, each with the batch that owed it.
     pub fn owed_timers(&self) -> Vec<(Uuid, Timestamp)> {
         let mut owed = Vec::new();
         let (mut before, mut state): (Option<ThreadState>, Option<ThreadState>) = (None, None);
@@ -108,7 +109,7 @@ impl Thread {
         owed
     }
 
-    /// What was written to the thread, in order: the events that are messages.
+    /// The events that are messages, in order, each with its blocks.
     pub fn messages(&self) -> impl Iterator<Item = (&Event, &[Value])> {
         self.events.iter().filter_map(|event| match &event.fact {
             Fact::MessageAdded(message) => Some((event, message.mess.as_slice())),
@@ -131,12 +132,12 @@ impl Thread {
             .fold(0, |count, event| count.saturating_add(of_fact(&event.fact)))
     }
 
-    /// The last event that said anything of the thread's status, and what it said.
+    /// The last event that says something about the thread's status, and its payload.
     pub fn last_status(&self) -> Option<(&Event, &StatusChanged)> {
         self.changes().rfind(|(_, change)| !change.says_nothing())
     }
 
-    /// What was said of the present status; nothing when the state is one that is not written yet.
+    /// What was said about the current status. Empty if the state is one that is not yet stored.
     pub fn details(&self) -> Map<String, Value> {
         match self.last_status() {
             Some((_, change)) if change.new_status == self.state.status => {

@@ -2,12 +2,12 @@
 //!
 //! | when | while | then |
 //! | --- | --- | --- |
-//! | the lease of a claim ends | somebody holds it | it is open again |
-//! | `needed_by` comes | nobody has claimed it | it has expired |
-//! | it has been open for long | nobody has claimed it | it is announced again |
+//! | the lease of a claim ends | somebody holds the request | it is open again |
+//! | `needed_by` comes | nobody has claimed the request | it has expired |
+//! | the request has been open for long | nobody has claimed it | it is announced again |
 //!
-//! The first two hold from their moment on, whether they are written yet or not: every decision
-//! and every reading begins with them.
+//! The first two take effect at their moment, stored or not: every decision and every read begins
+//! with them.
 
 use serde_json::{Map, Value};
 
@@ -19,15 +19,16 @@ use super::status::Status;
 use crate::domain::ids::ExecutorId;
 use crate::domain::time::Timestamp;
 
-/// Why the exchange has changed a status, as the event's `reason` tells it.
+/// Why the exchange changed a status, as given in the event's `reason`.
 mod reason {
     pub const LEASE_ENDED: &str = "lease_ended";
     pub const NOT_CLAIMED_IN_TIME: &str = "not_claimed_in_time";
     pub const STILL_OPEN: &str = "still_open";
 }
 
-/// The moment for which a batch must set a timer, `before` being the state that it found and
-/// `after` the one that it left; none when it may rely on one that is set.
+/// The moment for which a batch must set a timer. `before` is the state that the batch found, and
+/// `after` is the state that it left. Returns `None` if nothing more happens by itself, or if the
+/// batch can rely on an existing timer.
 pub fn owed_timer(before: Option<&ThreadState>, after: &ThreadState) -> Option<Timestamp> {
     next_moment(after)?;
     let known = before.and_then(|before| before.timer_at);
@@ -36,7 +37,7 @@ pub fn owed_timer(before: Option<&ThreadState>, after: &ThreadState) -> Option<T
 }
 
 impl ThreadState {
-    /// The version of what is shown at `now`.
+    /// The version of the thread as shown at `now`.
     pub fn version_as_of(&self, now: Timestamp) -> Version {
         Version {
             number: self.version,
@@ -44,7 +45,7 @@ impl ThreadState {
         }
     }
 
-    /// The state as it is at `now`, if something has fallen due that is not written yet.
+    /// The state as of `now`, if something has fallen due that is not yet stored.
     pub fn as_of(&self, now: Timestamp) -> Option<Self> {
         if !is_due(self, now) {
             return None;
@@ -55,12 +56,12 @@ impl ThreadState {
     }
 }
 
-/// Whether the thread is not any more, at `now`, what it says it is.
+/// Whether, at `now`, something has fallen due that the stored state does not show.
 pub fn is_due(state: &ThreadState, now: Timestamp) -> bool {
     next_change(state, now).is_some()
 }
 
-/// Lets everything happen that is due at `now`, each thing at its own moment; gives the facts.
+/// Applies everything that is due at `now`, each change at its own moment, and returns the facts.
 pub fn apply(state: &mut ThreadState, now: Timestamp) -> Vec<Fact> {
     let mut facts = Vec::new();
     while let Some((moment, change)) = next_change(state, now) {
@@ -71,7 +72,7 @@ pub fn apply(state: &mut ThreadState, now: Timestamp) -> Vec<Fact> {
     facts
 }
 
-/// The first thing that is due at `now`, and since when.
+/// The first change that is due at `now`, and the moment at which it fell due.
 fn next_change(state: &ThreadState, now: Timestamp) -> Option<(Timestamp, StatusChanged)> {
     let change = |status, reason: &str| {
         let mut change = StatusChanged::new(state.status, status, None);
@@ -89,8 +90,8 @@ fn next_change(state: &ThreadState, now: Timestamp) -> Option<(Timestamp, Status
     }
 }
 
-/// The announcement that is due at `now`, if the thread is still open. One that comes late stands
-/// for all that were missed.
+/// The reminder that is due at `now`, if the thread is still open. A late reminder stands for all
+/// those that were missed.
 pub fn nudge(state: &ThreadState, now: Timestamp) -> Option<StatusChanged> {
     let reached = (0..state.terms.nudge_after.len())
         .rev()
@@ -183,7 +184,7 @@ mod tests {
         let first = nudge(&open, at("12:15")).unwrap();
         assert_eq!(first.nudge, Some(1));
         assert!(!first.moves());
-        // One that comes late stands for both.
+        // A late reminder stands for both.
         assert_eq!(nudge(&open, at("13:30")).unwrap().nudge, Some(2));
         let (fact, exchange) = (Fact::StatusChanged(first), ExecutorId::exchange());
         open.take(&fact, &exchange, at("12:16"));

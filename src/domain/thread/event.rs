@@ -1,4 +1,4 @@
-//! Events: what the log holds, one JSON object a line.
+//! Events. The log holds them as one JSON object per line.
 
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -11,14 +11,15 @@ use crate::domain::duration::Duration;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::time::Timestamp;
 
-/// One thing that happened, with the batch (the mutation) in which it was committed.
+/// One thing that happened, with the batch (the mutation) that committed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Unique in the whole log.
+    /// An id that is unique in the whole log.
     pub event_id: Uuid,
-    /// The mutation that committed it; the events of one mutation share it.
+    /// The mutation that committed the event. All events of one mutation share it.
     pub batch_id: Uuid,
-    /// When; the events of one batch share it, and a thread's batches have rising times.
+    /// When it happened. All events of a batch share the moment, and each batch of a thread is
+    /// later than the one before it.
     pub ts: Timestamp,
     /// Who did it.
     pub actor_id: ExecutorId,
@@ -52,8 +53,8 @@ impl Fact {
         }
     }
 
-    /// Where it stands among the facts of one moment when nothing else orders them: by its
-    /// type, and changes of status by their number.
+    /// The event's rank among facts of the same moment that nothing else orders: by type, and then
+    /// by the number of a status change.
     pub fn rank(&self) -> (u8, u32) {
         match self {
             Self::ExecutorRegistered(_) => (0, 0),
@@ -69,10 +70,10 @@ impl Fact {
 pub struct ExecutorRegistered {
     /// The name shown to people.
     pub display_name: String,
-    /// What it says it can do.
+    /// The capabilities that it has.
     #[serde(default)]
     pub capabilities: Vec<Value>,
-    /// What else came with it.
+    /// All other fields that came with it.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -82,21 +83,21 @@ pub struct ExecutorRegistered {
 pub struct ThreadCreated {
     /// What is asked for.
     pub intent: String,
-    /// What helps to do it.
+    /// What helps to fulfil it.
     #[serde(default = "empty_list")]
     pub context: Value,
-    /// How much it presses.
+    /// How urgent it is.
     #[serde(default = "normal", deserialize_with = "or_normal")]
     pub priority: Priority,
-    /// Who asks.
+    /// Who posted the request.
     pub requestor_id: ExecutorId,
     /// What form of answer would help.
     #[serde(default = "empty_list")]
     pub response_hint: Value,
-    /// By when it is needed, who may do it, and what else was agreed.
+    /// By when it is needed, which capabilities it requires, and its other terms.
     #[serde(flatten)]
     pub terms: Terms,
-    /// What else came with it.
+    /// All other fields that came with it.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -105,7 +106,7 @@ fn normal() -> Priority {
     Priority::Normal
 }
 
-/// Other servers may have written null.
+/// Reads null as the normal priority, because other servers may have written null.
 fn or_normal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Priority, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(Priority::Normal))
 }
@@ -124,45 +125,45 @@ pub struct StatusChanged {
     /// The status before.
     #[serde(default = "pending")]
     pub old_status: Status,
-    /// The status after; the same as before when only a remark was made.
+    /// The status after. It equals the one before if only a remark was made.
     pub new_status: Status,
     /// Who holds the thread after the change.
     pub executor_id: Option<ExecutorId>,
     /// A remark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The thread was taken from another executor.
+    /// Whether the thread was taken over from another executor.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub takeover: bool,
-    /// For how long the claim holds from now on, unless the holder does something.
+    /// How long the claim lasts from now on unless the holder does something.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         deserialize_with = "or_default"
     )]
     pub lease: Option<Duration>,
-    /// The requestor has answered whether to go on.
+    /// The requestor's answer to the question whether to go on.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         deserialize_with = "or_default"
     )]
     pub confirmed: Option<bool>,
-    /// How often it has been announced again by now, since it is open.
+    /// How often the thread has been announced again since it became open.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         deserialize_with = "or_default"
     )]
     pub nudge: Option<u32>,
-    /// Its number among the changes of one call, from 1, where there are several.
+    /// The number of this change among several in one call, counted from 1.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         deserialize_with = "or_default"
     )]
     pub step: Option<u32>,
-    /// What the executor said of it, and what else came with it.
+    /// What the executor said about the status, and all other fields that came with it.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -184,20 +185,20 @@ impl StatusChanged {
         }
     }
 
-    /// Whether it only renews a claim or announces the thread again.
+    /// Whether the change only renews a claim or announces the thread again.
     pub fn says_nothing(&self) -> bool {
         let renews = self.lease.is_some() && self.message.is_none() && self.extra.is_empty();
         !self.moves() && (renews || self.nudge.is_some())
     }
 
-    /// Whether the thread is in another status, or in other hands, than before.
+    /// Whether the change gives the thread another status or another holder by takeover.
     pub fn moves(&self) -> bool {
         self.old_status != self.new_status || self.takeover
     }
 }
 
-/// What was said of the present status: the details of the change that led to it, and of those
-/// after it that only say more.
+/// What was said about the current status: the details of the change that led to it, and of later
+/// changes that only add details.
 pub fn details<'a>(
     changes: impl DoubleEndedIterator<Item = &'a StatusChanged>,
 ) -> Map<String, Value> {
@@ -220,7 +221,7 @@ pub fn details<'a>(
 pub struct MessageAdded {
     /// The blocks of the message, kept as they came.
     pub mess: Vec<Value>,
-    /// What else came with it.
+    /// All other fields that came with it.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -238,7 +239,7 @@ pub fn log_line(
     })
 }
 
-/// An event as the log shows it: with its exchange and thread, without its batch.
+/// An event as the log shows it: with its exchange and thread, but without its batch.
 struct LogLine<'a> {
     exchange: &'a ExchangeId,
     thread: Option<&'a Ref>,

@@ -1,8 +1,8 @@
-//! A thread: one request and everything that happens to it.
+//! A thread: one request with everything that happened to it.
 //!
-//! [`posted`] reads what clients post, [`steps`] and [`question`] what their blocks ask for;
-//! [`transition`] decides, and [`due`] what happens because a moment has come. What was decided is
-//! an [`event`]; events fold into a [`document`].
+//! [`posted`] reads what clients post; [`steps`] and [`question`] read what its blocks ask for.
+//! [`transition`] decides, and [`due`] decides what happens because a moment has come. Decisions
+//! become [`event`]s, and events fold into a [`document`].
 
 pub mod document;
 pub mod due;

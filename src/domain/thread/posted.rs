@@ -14,7 +14,7 @@ use crate::domain::limits::INTENT_CHARS;
 use crate::domain::text::{Fields, Invalid, check_line};
 use crate::domain::time::Timestamp;
 
-/// Fields that the exchange sets itself; a client's values for them are ignored.
+/// Fields that only the exchange sets. Values that a client gives for them are ignored.
 const OWN_FIELDS: [&str; 9] = [
     "ref",
     "status",
@@ -27,7 +27,7 @@ const OWN_FIELDS: [&str; 9] = [
     "messages",
 ];
 
-/// A request that someone posts.
+/// A request to be posted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewRequest {
     intent: String,
@@ -40,12 +40,12 @@ pub struct NewRequest {
 }
 
 impl NewRequest {
-    /// Reads the body of `POST /requests`, as of `now`; `nudge_after` gives the times after which
-    /// a request of a priority is announced again.
+    /// Reads the body of `POST /requests` at the moment `now`. `nudge_after` gives the waits after
+    /// which a request of a given priority is announced again.
     ///
     /// # Errors
     ///
-    /// The first field that is missing or wrong.
+    /// Fails with the first field that is missing or wrong.
     pub fn parse(
         mut fields: Fields,
         now: Timestamp,
@@ -122,7 +122,7 @@ impl Update {
     ///
     /// # Errors
     ///
-    /// The first field that is missing or wrong.
+    /// Fails with the first field that is missing or wrong.
     pub fn parse(mut fields: Fields) -> Result<Self, Invalid> {
         let mess = fields.take_list("mess")?;
         if mess.as_ref().is_some_and(Vec::is_empty) {
@@ -145,13 +145,13 @@ impl Update {
     ///
     /// # Errors
     ///
-    /// The lease is wrong.
+    /// Fails if the lease is wrong.
     pub fn parse_renewal(mut fields: Fields) -> Result<Self, Invalid> {
         Ok(Self::renew(parse_lease(&mut fields)?))
     }
 }
 
-/// Refuses what makes sense only with a status.
+/// Refuses fields that make sense only together with a status, and a call that changes nothing.
 fn refuse_without_status(fields: &mut Fields, has_mess: bool) -> Result<(), Invalid> {
     for name in ["message", "takeover", "lease", "questions", "action"] {
         if fields.take(name).is_some_and(|value| value != json!(false)) {

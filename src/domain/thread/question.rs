@@ -1,4 +1,4 @@
-//! Questions of an executor and the requestor's replies: what is open, and what answers it.
+//! Questions of an executor, and the requestor's replies to them.
 
 use serde_json::{Map, Value};
 
@@ -6,46 +6,46 @@ use super::status::Status;
 use crate::domain::limits::{NAME_CHARS, OPTIONS, QUESTIONS};
 use crate::domain::text::{Fields, Invalid, check_line};
 
-/// The detail of a `needs_input` that holds its questions.
+/// The detail of a `needs_input` status that holds its questions.
 pub const FIELD: &str = "questions";
 
-/// What the requestor says to a question.
+/// The requestor's reply to a question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     /// The answer itself.
     pub answer: Answer,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: Option<Value>,
-    /// Where the reply stands in the call.
+    /// The path of the reply in the call.
     pub path: String,
 }
 
-/// The forms of an answer.
+/// The kinds of answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// To questions: what is answered, by field.
+    /// Answers to questions, by field.
     Answers(Map<String, Value>),
-    /// Whether to go on.
+    /// Whether the executor should go on.
     Confirm(bool),
-    /// Whether a suggestion is taken, or to go on.
+    /// Whether the requestor accepts a suggestion, or wants the executor to go on.
     Accept(bool),
 }
 
-/// What waits for the requestor's reply.
+/// What an executor has asked and the requestor has not answered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asked {
-    /// Questions.
+    /// Questions to answer.
     Input(Vec<Question>),
-    /// Whether to go on.
+    /// The question whether to go on.
     Confirmation,
 }
 
 /// One thing that an executor wants to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
-    /// Under what name it is answered.
+    /// The name under which it is answered.
     field: String,
-    /// The answers among which to choose; any when there are none.
+    /// The allowed answers. If there are none, any answer is allowed.
     options: Vec<Value>,
 }
 
@@ -54,7 +54,8 @@ impl Reply {
     ///
     /// # Errors
     ///
-    /// It is not exactly one of `answers`, `confirm` and `accept`, or of the wrong type.
+    /// Fails if the block does not have exactly one of `answers`, `confirm` and `accept`, or if
+    /// that one has the wrong type.
     pub fn parse(content: Value, path: &str) -> Result<Self, Invalid> {
         let mut fields = Fields::of(path, content)?;
         let answers = fields.take_object("answers")?.map(Answer::Answers);
@@ -72,7 +73,7 @@ impl Reply {
         })
     }
 
-    /// The status that it leads to where it answers a question.
+    /// The status that the reply leads to if it answers a question.
     pub fn leads_to(&self) -> Status {
         match self.answer {
             Answer::Confirm(false) | Answer::Accept(false) => Status::Held,
@@ -80,11 +81,12 @@ impl Reply {
         }
     }
 
-    /// Holds it against what is open: whether the requestor has confirmed, if that was asked.
+    /// Checks the reply against what was asked. Returns whether the requestor confirmed, if the
+    /// executor asked for a confirmation.
     ///
     /// # Errors
     ///
-    /// It does not answer what was asked.
+    /// Fails if the reply does not answer what was asked.
     pub fn check(&self, asked: &Asked) -> Result<Option<bool>, Invalid> {
         let path = &self.path;
         match (asked, &self.answer) {
@@ -112,12 +114,13 @@ impl Reply {
 }
 
 impl Asked {
-    /// What is open in a status of which `details` were said.
+    /// What the executor asks in `status`, given the `details` of that status.
     pub fn of(status: Status, details: &Map<String, Value>) -> Option<Self> {
         match status {
             Status::NeedsConfirmation => Some(Self::Confirmation),
             Status::NeedsInput => {
-                // They were checked when they were asked, if this server was asked.
+                // This server checked its questions when they were asked. Those that another server
+                // stored may be unreadable.
                 let asked = details.get(FIELD);
                 let questions = asked.and_then(|asked| parse_questions(asked, FIELD).ok());
                 Some(Self::Input(questions.unwrap_or_default()))
@@ -143,11 +146,11 @@ impl Question {
     }
 }
 
-/// Reads a list of questions at `path`: `{field, question, options?}` each.
+/// Reads a list of questions at `path`, each of the form `{field, question, options?}`.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong.
+/// Fails with the first thing that is wrong.
 pub fn parse_questions(list: &Value, path: &str) -> Result<Vec<Question>, Invalid> {
     let Value::Array(list) = list else {
         return Err(Invalid::new(path, "must be a list"));

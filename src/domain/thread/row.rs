@@ -1,4 +1,4 @@
-//! A request as lists, readings and webhooks show it.
+//! A request as lists, reads and webhooks show it.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use super::status::{Priority, Status};
 use crate::domain::ids::{ExecutorId, Ref};
 use crate::domain::time::Timestamp;
 
-/// What is shown of a request; what a plain request does not have is left out.
+/// What is shown of a request. Fields that a plain request does not have are left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row<'a> {
     #[serde(rename = "ref")]
@@ -29,7 +29,7 @@ pub struct Row<'a> {
     lease_until: Option<Timestamp>,
 }
 
-/// The same with its version.
+/// A row with the thread's version.
 #[derive(Clone, Debug, Serialize)]
 pub struct VersionedRow<'a> {
     #[serde(flatten)]
@@ -38,7 +38,7 @@ pub struct VersionedRow<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// What is shown of `state`.
+    /// Makes the row of `state`.
     pub fn of(state: &'a ThreadState) -> Self {
         Self {
             reference: &state.reference,
@@ -58,7 +58,7 @@ impl<'a> Row<'a> {
 }
 
 impl<'a> VersionedRow<'a> {
-    /// What is shown of `state`.
+    /// Makes the row of `state`, with its version.
     pub fn of(state: &'a ThreadState) -> Self {
         Self {
             row: Row::of(state),

@@ -1,4 +1,4 @@
-//! What a thread's events fold into, and the moments at which it changes by itself.
+//! The state that a thread's events fold into, and the moments at which it changes by itself.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use crate::domain::duration::Duration;
 use crate::domain::ids::{ExecutorId, Ref};
 use crate::domain::time::Timestamp;
 
-/// Milliseconds before a timer at which a batch does not rely on it any more: the tick may have
-/// seen to it, and found the thread as it was, before the batch lands.
+/// Within this many milliseconds before a timer, a batch does not rely on it. Before the batch
+/// lands, the tick may have handled the timer and seen the thread as it was.
 const TIMER_MARGIN: i64 = 60_000;
 
 /// Whether a batch of the moment `ts` may rely on a timer that is set for `at`.
@@ -20,35 +20,35 @@ pub fn is_reliable(at: Timestamp, ts: Timestamp) -> bool {
     at > ts.plus_millis(TIMER_MARGIN)
 }
 
-/// The state that the events of a thread fold into; also what a list shows of it.
+/// The state that a thread's events fold into. Lists show it too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ThreadState {
-    /// Its name.
+    /// The thread's name.
     #[serde(rename = "ref")]
     pub reference: Ref,
-    /// Where it stands.
+    /// Its current status.
     pub status: Status,
     /// What is asked for.
     pub intent: String,
-    /// Who asks.
+    /// Who posted the request.
     pub requestor_id: ExecutorId,
-    /// Who holds it, while someone does; who ended it, afterwards.
+    /// The holder, while there is one; afterwards the executor that the request ended with.
     pub executor_id: Option<ExecutorId>,
-    /// How much it presses.
+    /// How urgent it is.
     pub priority: Priority,
     /// When it was posted.
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// How many batches it consists of.
+    /// How many batches the thread consists of.
     pub version: u64,
-    /// What was agreed when it was posted.
+    /// The terms under which it was posted.
     #[serde(flatten)]
     pub terms: Terms,
-    /// Whether the requestor has confirmed what its holder wants to do.
+    /// Whether the requestor has confirmed what the holder wants to do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirmed: bool,
-    /// For how long the claim holds after the holder's last change.
+    /// How long the claim lasts after the holder's last change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Duration>,
     /// When the claim lapses.
@@ -57,11 +57,11 @@ pub struct ThreadState {
     /// Since when it is open again, if it is to be announced again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_since: Option<Timestamp>,
-    /// How often it has been announced again since.
+    /// How often it has been announced again since then.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub nudges: u32,
-    /// The moment of a timer that looks at it, no later than anything falls due by itself, unless
-    /// that moment has passed.
+    /// The moment of a timer that will look at the thread. It is no later than the next moment at
+    /// which something happens by itself. Once it has passed, it says nothing any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timer_at: Option<Timestamp>,
 }
@@ -71,13 +71,13 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// What tells one content of a thread from another: its version, and whether something has fallen
-/// due since that is not written yet.
+/// The version of a thread as shown: the stored version, and whether something has fallen due since
+/// then that is not yet stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     /// How many batches the thread consists of.
     pub number: u64,
-    /// Whether it is shown with what is due.
+    /// Whether the thread is shown with what is due but not yet stored.
     pub is_due: bool,
 }
 
@@ -93,7 +93,7 @@ impl fmt::Display for Version {
 }
 
 impl ThreadState {
-    /// The state after one more event; `previous` is the event before it.
+    /// The state after one more event. `previous` is the event before that one.
     #[must_use]
     pub fn apply(mut self, event: &Event, previous: Option<&Event>) -> Self {
         if previous.is_none_or(|previous| previous.batch_id != event.batch_id) {
@@ -103,7 +103,7 @@ impl ThreadState {
         self
     }
 
-    /// Takes over what a fact says, as part of the present version.
+    /// Applies a fact to the state without starting a new version.
     pub fn take(&mut self, fact: &Fact, actor: &ExecutorId, ts: Timestamp) {
         self.updated_at = self.updated_at.max(ts);
         match fact {
@@ -111,7 +111,7 @@ impl ThreadState {
             Fact::ThreadCreated(_) | Fact::MessageAdded(_) | Fact::ExecutorRegistered(_) => {}
         }
         match self.lease {
-            // Whatever the holder does renews its claim.
+            // Anything that the holder does renews its claim.
             Some(lease) if self.holder() == Some(actor) => {
                 self.lease_until = Some(ts.plus_millis(lease.millis()));
             }
@@ -134,7 +134,7 @@ impl ThreadState {
             Status::Pending => None,
             _ => change.executor_id.clone().or(self.executor_id.take()),
         };
-        // A claim is agreed with its holder: the next one has its own.
+        // A lease belongs to one claim: the next holder sets its own.
         if self.holder() != before.as_ref() || change.takeover || self.status.is_terminal() {
             self.lease = None;
         }
@@ -155,7 +155,7 @@ impl ThreadState {
         }
     }
 
-    /// Who holds the thread and must be asked before its status changes.
+    /// The executor that holds the thread and must be asked before its status changes.
     pub fn holder(&self) -> Option<&ExecutorId> {
         match self.status {
             Status::Pending => None,
@@ -166,14 +166,15 @@ impl ThreadState {
 
 /// Folds a thread's events, in order, into its state.
 ///
-/// The first `thread_created` gives the request; a foreign log may hold events before it.
+/// The first `thread_created` gives the request. A log from another server may hold events before
+/// it.
 pub fn fold(reference: &Ref, events: &[Event]) -> Option<ThreadState> {
     let (first, created) = events.iter().find_map(|event| match &event.fact {
         Fact::ThreadCreated(created) => Some((event, created)),
         _ => None,
     })?;
-    // What another server, whose events are batches of their own, wrote under these names was
-    // agreed with nobody here.
+    // In another server's log each event is a batch of its own. Nobody here agreed to what that
+    // server wrote under the names of the terms.
     let terms = if first.event_id == first.batch_id {
         Terms::default()
     } else {
@@ -205,7 +206,7 @@ pub fn fold(reference: &Ref, events: &[Event]) -> Option<ThreadState> {
     }))
 }
 
-/// The next moment at which anything happens by itself.
+/// The next moment at which something happens by itself.
 pub fn next_moment(state: &ThreadState) -> Option<Timestamp> {
     let nudges = usize::try_from(state.nudges).unwrap_or(usize::MAX);
     let nudges_at = nudges_at(state, nudges);
@@ -215,19 +216,19 @@ pub fn next_moment(state: &ThreadState) -> Option<Timestamp> {
         .min()
 }
 
-/// When the claim lapses, if somebody holds it by a lease.
+/// When the claim lapses, if the request is held under a lease.
 pub fn lapses_at(state: &ThreadState) -> Option<Timestamp> {
     let is_held = state.status != Status::Pending && !state.status.is_terminal();
     state.lease_until.filter(|_| is_held)
 }
 
-/// When it expires, if it is still pending then.
+/// When the request expires if nobody claims it.
 pub fn expires_at(state: &ThreadState) -> Option<Timestamp> {
     let is_open = state.status == Status::Pending;
     state.terms.needed_by.filter(|_| is_open)
 }
 
-/// When it is announced again after that has happened `count` times.
+/// When the request is announced again, after `count` earlier reminders.
 pub fn nudges_at(state: &ThreadState, count: usize) -> Option<Timestamp> {
     let is_open = state.status == Status::Pending;
     let wait = state.terms.nudge_after.get(count).filter(|_| is_open)?;

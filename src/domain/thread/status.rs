@@ -6,16 +6,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::text::Invalid;
 
-/// What kind of moment a status is; the rules of `transition` speak of these.
+/// The phase that a status belongs to. The rules in `transition` refer to phases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Waiting for someone to claim it.
+    /// The request waits for an executor to claim it.
     Open,
-    /// Claimed, work not yet begun.
+    /// An executor has claimed the request but not begun to work.
     Claimed,
-    /// An executor is at it, or waits for something.
+    /// An executor works on the request or waits for something.
     Working,
-    /// Over; no other status follows.
+    /// The request is over. No other status follows.
     Terminal,
 }
 
@@ -38,7 +38,7 @@ macro_rules! wire_enum {
                 Self::ALL.iter().copied().find(|value| value.as_str() == text)
             }
 
-            /// Reads a value that a client gave in the field `path`.
+            /// Reads a value given by a client in the field `path`.
             pub fn parse(text: &str, path: &str) -> Result<Self, Invalid> {
                 Self::accept(text).ok_or_else(|| {
                     let all: Vec<_> = Self::ALL.iter().map(|value| value.as_str()).collect();
@@ -70,19 +70,19 @@ macro_rules! wire_enum {
 }
 
 wire_enum! {
-    /// Where a thread stands.
+    /// The status of a thread.
     Status, "status" {
         /// Waiting for an executor.
         Pending = "pending",
-        /// Taken by an executor.
+        /// An executor has claimed it.
         Claimed = "claimed",
-        /// The executor is at work.
+        /// The executor is working on it.
         InProgress = "in-progress",
-        /// The executor waits for something outside.
+        /// The executor waits for something else.
         Waiting = "waiting",
-        /// Put aside.
+        /// It is put aside.
         Held = "held",
-        /// A first attempt failed, another follows.
+        /// An attempt failed, and another will follow.
         Retrying = "retrying",
         /// The executor has a question.
         NeedsInput = "needs_input",
@@ -94,23 +94,23 @@ wire_enum! {
         Partial = "partial",
         /// Tried without success.
         Failed = "failed",
-        /// Refused by an executor.
+        /// An executor refused it.
         Rejected = "rejected",
         /// Turned down.
         Declined = "declined",
-        /// Withdrawn.
+        /// It was withdrawn.
         Cancelled = "cancelled",
-        /// Too late.
+        /// Its time has passed.
         Expired = "expired",
-        /// Replaced by another request.
+        /// Another request replaces it.
         Superseded = "superseded",
-        /// Handed to someone outside the exchange.
+        /// It was handed to someone outside the exchange.
         Delegated = "delegated",
     }
 }
 
 impl Status {
-    /// The status that `text` spells, in any accepted spelling.
+    /// Finds the status for `text` in any accepted spelling.
     fn accept(text: &str) -> Option<Self> {
         match text {
             "in_progress" => Some(Self::InProgress),
@@ -119,7 +119,7 @@ impl Status {
         }
     }
 
-    /// The kind of moment that this status is.
+    /// The phase that this status belongs to.
     pub fn phase(self) -> Phase {
         match self {
             Self::Pending => Phase::Open,
@@ -149,15 +149,15 @@ impl Status {
 }
 
 wire_enum! {
-    /// How much a request presses; ordered from least to most.
+    /// How urgent a request is, ordered from least to most.
     Priority, "priority" {
-        /// Whenever there is time.
+        /// To be done whenever there is time.
         Background = "background",
         /// The default.
         Normal = "normal",
-        /// Soon.
+        /// To be done soon.
         Elevated = "elevated",
-        /// Now; may wake people.
+        /// To be done now. It may wake people.
         Urgent = "urgent",
     }
 }

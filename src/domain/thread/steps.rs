@@ -1,7 +1,7 @@
-//! MESS blocks that act: what the blocks of a call ask for, step by step.
+//! The MESS blocks that act, and the steps that the blocks of a call ask for.
 //!
-//! `status`, `cancel`, `reply` and `response` act; all others, and all fields that are not named
-//! here, are kept as they came and mean nothing to the exchange.
+//! `status`, `cancel`, `reply` and `response` act. All other blocks, and all fields not named here,
+//! are kept as they came and mean nothing to the exchange.
 
 use serde_json::{Map, Value};
 
@@ -12,10 +12,10 @@ use crate::domain::duration::Duration;
 use crate::domain::limits::{INTENT_CHARS, LEASE, STEPS};
 use crate::domain::text::{Fields, Invalid, check_text};
 
-/// Blocks that act.
+/// The blocks that act.
 const ACTING: [&str; 4] = ["status", "cancel", "reply", "response"];
 
-/// What an executor may say of a status beside a remark; the event keeps it.
+/// What an executor may say about a status besides a remark. The event keeps these details.
 const DETAILS: [&str; 9] = [
     "estimate",
     "eta",
@@ -28,39 +28,40 @@ const DETAILS: [&str; 9] = [
     "reversible",
 ];
 
-/// One thing that a call asks of a thread.
+/// One act that a call asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Set a status.
     Set(Change),
-    /// Answer the open question.
+    /// Answer the executor's question.
     Reply(Reply),
     /// Deliver what was asked for.
     Deliver {
-        /// Whether that completes the request: no later step of the call says how it stands.
+        /// Whether the delivery completes the request. It does unless a later step of the call sets
+        /// the status.
         completes: bool,
     },
-    /// Renew the claim, with another lease if one is given.
+    /// Renew the claim, with a new lease if one is given.
     Renew(Option<Duration>),
 }
 
-/// A status to set, and what is said of it.
+/// A status to set, and what is said about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// The status.
     pub status: Status,
     /// A remark.
     pub message: Option<String>,
-    /// Take the thread from another executor.
+    /// Whether to take the request over from another executor.
     pub takeover: bool,
-    /// For how long the claim holds.
+    /// How long the claim lasts.
     pub lease: Option<Duration>,
     /// The details that the event keeps.
     pub details: Map<String, Value>,
 }
 
 impl Change {
-    /// A status, of which nothing more is said.
+    /// A change to `status` without any further details.
     pub fn to(status: Status) -> Self {
         Self {
             status,
@@ -71,11 +72,11 @@ impl Change {
         }
     }
 
-    /// Reads what `fields` say of `status`.
+    /// Reads what `fields` say about `status`.
     ///
     /// # Errors
     ///
-    /// The first field that is wrong.
+    /// Fails with the first field that is wrong.
     pub fn parse(status: Status, fields: &mut Fields) -> Result<Self, Invalid> {
         let message = fields.take_string("message")?;
         if let Some(text) = &message {
@@ -107,7 +108,7 @@ impl Change {
         })
     }
 
-    /// This change, with what `other` says of the same status where it says nothing itself.
+    /// Fills the gaps of this change with what `other` says about the same status.
     #[must_use]
     fn or(mut self, other: Self) -> Self {
         self.message = self.message.or(other.message);
@@ -124,7 +125,7 @@ impl Change {
 ///
 /// # Errors
 ///
-/// It is no duration, or beyond the limits.
+/// Fails if it is not a duration or is outside the limits.
 pub fn parse_lease(fields: &mut Fields) -> Result<Option<Duration>, Invalid> {
     let Some(text) = fields.take_string("lease")? else {
         return Ok(None);
@@ -157,11 +158,12 @@ fn check_detail(name: &str, value: &Value, path: &str) -> Result<(), Invalid> {
     Err(Invalid::new(path, problem))
 }
 
-/// The steps that `blocks` ask for, in their order, and after them `status`, the call's own.
+/// The steps that `blocks` ask for, in order, followed by `status`, the call's own.
 ///
 /// # Errors
 ///
-/// A block that acts is malformed, or `status` is not the last step.
+/// Fails if a block that acts is malformed, if there are too many of them, or if `status` is not
+/// the last step.
 pub fn parse_steps(blocks: &[Value], status: Option<Change>) -> Result<Vec<Step>, Invalid> {
     let mut steps = Vec::new();
     for (at, block) in blocks.iter().enumerate() {
@@ -199,9 +201,10 @@ pub fn parse_steps(blocks: &[Value], status: Option<Change>) -> Result<Vec<Step>
     Ok(steps)
 }
 
-/// The step that a block asks for. A response without content asks for none: it is a message.
+/// The step that a block asks for. A response without content is only a message, so it asks for
+/// none.
 fn parse_block(name: &str, content: &Value, path: &str) -> Result<Option<Step>, Invalid> {
-    // What is delivered may be large: it is looked at, not taken.
+    // A response may be large, so its content is inspected but not copied.
     if name == "response" {
         let delivered = content.get("content").filter(|content| !content.is_null());
         return Ok(delivered.map(|_| Step::Deliver { completes: true }));
@@ -221,8 +224,8 @@ fn parse_block(name: &str, content: &Value, path: &str) -> Result<Option<Step>, 
     Ok(Some(Step::Set(change)))
 }
 
-/// Joins the call's own status to the steps of its blocks: it is the last of them, or the only
-/// one that says how the request stands after a response.
+/// Joins the call's own status to the steps of its blocks. It must match the last status that they
+/// set, unless a response follows that one: then it says how the request stands afterwards.
 fn join(steps: &mut Vec<Step>, status: Change) -> Result<(), Invalid> {
     let delivers_last = matches!(steps.last(), Some(Step::Deliver { .. }));
     let last = steps

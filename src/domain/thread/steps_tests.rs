@@ -1,4 +1,4 @@
-//! What blocks ask for, and how a call's own status joins them.
+//! The steps that blocks ask for, and how a call's own status joins them.
 
 use serde_json::json;
 
@@ -8,7 +8,8 @@ fn steps(mess: &Value, status: Option<Status>) -> Result<Vec<Step>, Invalid> {
     parse_steps(mess.as_array().unwrap(), status.map(Change::to))
 }
 
-/// Steps in short: statuses by name, `!` for what delivers, `.` for what only accompanies.
+/// Abbreviates steps: statuses by name, `!` for a delivery that completes the request, `.` for one
+/// that does not.
 fn short(mess: &Value, status: Option<Status>) -> String {
     let steps = steps(mess, status).unwrap();
     let words = steps.iter().map(|step| match step {

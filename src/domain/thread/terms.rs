@@ -1,5 +1,5 @@
-//! The terms of a request, fixed when it is posted: by when it is needed, who may do it, what
-//! must be confirmed, and what happens while nobody claims it.
+//! The terms of a request, fixed when it is posted: by when it is needed, which capabilities it
+//! requires, whether a confirmation is needed, and what happens while nobody claims it.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -11,36 +11,34 @@ use crate::domain::limits::{ESCALATED, NAME_CHARS, REQUIRED};
 use crate::domain::text::{Fields, Invalid, check_line};
 use crate::domain::time::Timestamp;
 
-/// The terms of a request; a plain request has none.
-///
-/// What another server wrote under these names and this one cannot read counts as not given.
+/// The terms of a request. A plain request has none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Terms {
-    /// When it goes stale, unless someone has claimed it.
+    /// When the request expires, unless an executor has claimed it.
     #[serde(
         skip_serializing_if = "Option::is_none",
         deserialize_with = "or_default"
     )]
     pub needed_by: Option<Timestamp>,
-    /// The requestor must confirm before anyone acts.
+    /// Whether the requestor must confirm before the request is completed, even in part.
     #[serde(
         skip_serializing_if = "std::ops::Not::not",
         deserialize_with = "or_default"
     )]
     pub confirm_before: bool,
-    /// The capabilities that whoever does it must claim, by their ids.
+    /// The ids of the capabilities that an executor must have to claim it.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub requires: Vec<String>,
-    /// Who is told when nobody has claimed it for a while.
+    /// Executors that are notified as well when the request is announced again.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub escalate_to: Vec<ExecutorId>,
-    /// For how long it stays open until it is announced again, each time.
+    /// How long the request stays open until each reminder, measured from when it became open.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub nudge_after: Vec<Duration>,
 }
 
-/// Reads a field that another server may have written in another form as not given.
+/// Reads a field. If another server wrote it in another form, it counts as not given.
 pub(super) fn or_default<'de, T: DeserializeOwned + Default, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -49,13 +47,13 @@ pub(super) fn or_default<'de, T: DeserializeOwned + Default, D: Deserializer<'de
 }
 
 impl Terms {
-    /// Reads the terms among the fields of a new request, which keeps them as they came.
+    /// Reads the terms from the fields of a new request, which keeps those fields as they came.
     ///
     /// # Errors
     ///
-    /// The first field that is wrong.
+    /// Fails with the first field that is wrong.
     pub fn parse(request: &Map<String, Value>, now: Timestamp) -> Result<Self, Invalid> {
-        // The rest of a request may be large: only these are looked at.
+        // The rest of a request may be large, so only these fields are copied.
         let named = ["needed_by", "confirm_before", "requires", "escalate_to"]
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), request.get(name)?.clone())));
@@ -89,8 +87,7 @@ impl Terms {
     }
 }
 
-/// The ids that a list of capabilities claims: each item is one, or an object of ids with what is
-/// to be said of each.
+/// The ids in a list of capabilities. Each item is an id, or an object that maps ids to metadata.
 pub fn capability_ids(capabilities: &[Value]) -> impl Iterator<Item = &str> {
     capabilities.iter().flat_map(|item| {
         let named = item.as_object().into_iter().flat_map(Map::keys);

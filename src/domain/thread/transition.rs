@@ -1,16 +1,16 @@
-//! The rules of a thread's life: who may do what to it, and what comes of that.
+//! The rules of a thread's life: who may do what to it, and what follows.
 //!
 //! | who | may |
 //! | --- | --- |
-//! | anyone | claim a pending thread, or take it straight to a working or terminal status and so become its executor, if they claim the capabilities that it requires; add messages |
+//! | anyone | claim a pending request, or take it straight to a working or terminal status and so become its executor, if they have the capabilities that it requires; add messages |
 //! | the holder | set every working and terminal status; release it to `pending`; deliver; renew the claim |
 //! | the requestor | cancel before the end; answer what the holder asks |
 //! | another executor | change no status, but take over with `{"status": "claimed", "takeover": true}` |
 //! | the exchange | what [`due`] says |
 //!
-//! A thread that is over takes no other status. What must be confirmed first is not completed
-//! before the requestor has confirmed it to its present holder. A call that repeats what its
-//! actor already reached changes nothing, so that a retry is safe.
+//! A thread that is over takes no other status. If a confirmation is required, the request cannot
+//! be completed until the requestor has given it to the present holder. Repeating a call that
+//! already succeeded changes nothing, so a retry is safe.
 
 use serde_json::{Map, Value};
 
@@ -26,21 +26,21 @@ use crate::domain::ids::ExecutorId;
 use crate::domain::text::Invalid;
 use crate::domain::time::Timestamp;
 
-/// What a client asks of a thread: steps in their order, and blocks to write to it.
+/// What a client asks of a thread: steps in order, and blocks to write to it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Update {
-    /// The steps; those that stand in `mess` among them.
+    /// The steps, including those that come from `mess`.
     pub steps: Vec<Step>,
     /// Blocks to write to the thread.
     pub mess: Option<Vec<Value>>,
 }
 
-/// Who asks.
+/// The executor that makes a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Actor<'a> {
     /// Its id.
     pub id: &'a ExecutorId,
-    /// What it claims to be able to do; matters only where the thread requires something.
+    /// The capabilities that it has. They matter only if the thread requires some.
     pub capabilities: &'a [Value],
 }
 
@@ -49,34 +49,34 @@ pub struct Actor<'a> {
 pub enum Refusal {
     /// Another executor holds the thread.
     HeldByOther {
-        /// Who holds it.
+        /// The holder.
         holder: ExecutorId,
         /// Its status.
         status: Status,
         /// When the claim lapses, if it does.
         lease_until: Option<Timestamp>,
     },
-    /// The actor holds the thread and is past claiming it.
+    /// The actor holds the thread already and is past claiming it.
     AlreadyYours {
-        /// Who holds it: the actor.
+        /// The holder, which is the actor.
         holder: ExecutorId,
         /// Its status.
         status: Status,
     },
     /// The thread is over.
     Ended {
-        /// How it ended.
+        /// The status in which it ended.
         status: Status,
-        /// Who ended up with it.
+        /// The executor that it ended with, if any.
         holder: Option<ExecutorId>,
     },
-    /// The thread is pending already, and not by this actor's release.
+    /// The thread is already pending, and this actor did not release it.
     AlreadyPending,
     /// Nobody holds the thread, so there is no claim to renew.
     NotClaimed,
-    /// The thread requires capabilities that the actor does not claim.
+    /// The actor lacks capabilities that the thread requires.
     MissingCapabilities {
-        /// Which.
+        /// The missing capabilities.
         missing: Vec<String>,
     },
     /// The requestor must confirm first.
@@ -84,9 +84,9 @@ pub enum Refusal {
         /// The thread's status.
         status: Status,
     },
-    /// Only the requestor answers questions.
+    /// Only the requestor may answer questions.
     NotRequestor {
-        /// Who that is.
+        /// The requestor.
         requestor: ExecutorId,
     },
     /// There is no question to answer.
@@ -94,7 +94,7 @@ pub enum Refusal {
         /// The thread's status.
         status: Status,
     },
-    /// What was given does not fit the thread as it is.
+    /// The call does not fit the current state of the thread.
     Invalid(Invalid),
 }
 
@@ -117,12 +117,12 @@ impl Update {
     }
 }
 
-/// Decides on an update at `now`: what is to be recorded, and whose doing each fact is; nothing
-/// when everything asked for is so already. What is due comes first.
+/// Decides on an update at `now`. Returns the facts to record, each with its actor, or nothing if
+/// everything that was asked for holds already. What is due is applied first.
 ///
 /// # Errors
 ///
-/// The rule that is against it.
+/// Fails with the rule that forbids the update.
 pub fn decide(
     thread: &Thread,
     actor: Actor<'_>,
@@ -143,13 +143,14 @@ pub fn decide(
     }
     let mut repeats = !update.steps.is_empty();
     for step in update.steps {
-        // What is reached already is left out, at the beginning of a call.
+        // At the beginning of a call, skips statuses that were reached already.
         let is_reached = draft.deeds.is_empty()
             && matches!(&step, Step::Set(change) if reached_by(thread, actor.id, change));
         if !is_reached {
             repeats = false;
             draft.take(step)?;
-            // What was released too late to be claimed again has expired with that.
+            // A request that was released after its deadline expires at once, so it cannot be
+            // claimed again.
             draft.apply_due();
         }
     }
@@ -167,7 +168,7 @@ pub fn decide(
     Ok(numbered(draft.deeds))
 }
 
-/// What the exchange itself does to a thread at `now`: what is due, or else an announcement.
+/// What the exchange itself does to a thread at `now`: everything that is due, or else a reminder.
 pub fn decide_due(thread: &Thread, now: Timestamp) -> Vec<Deed> {
     let mut state = thread.state.clone();
     let mut facts = due::apply(&mut state, now);
@@ -178,8 +179,8 @@ pub fn decide_due(thread: &Thread, now: Timestamp) -> Vec<Deed> {
     numbered(by_exchange.collect())
 }
 
-/// Changes of status carry their number where there are several: the log does not keep the order
-/// of what happened at one moment otherwise.
+/// Numbers the status changes if there are several. Otherwise the log would not keep the order of
+/// what happened at the same moment.
 fn numbered(mut deeds: Vec<Deed>) -> Vec<Deed> {
     let changes = deeds.iter_mut().filter_map(|(_, fact)| match fact {
         Fact::StatusChanged(change) => Some(change),
@@ -194,14 +195,15 @@ fn numbered(mut deeds: Vec<Deed>) -> Vec<Deed> {
     deeds
 }
 
-/// Whether the whole of a call was written by `actor` when it brought the thread to its status.
+/// Whether the call repeats an earlier one: `actor` brought the thread to its current status, and
+/// has written exactly the blocks of this call then or since.
 fn is_repeated(thread: &Thread, actor: &ExecutorId, update: &Update) -> bool {
     let is_there = |status| has_reached(thread, actor, status).is_some();
     let target = update.steps.iter().rev().find_map(|step| match step {
         Step::Set(change) => Some(reached_by(thread, actor, change)),
         Step::Reply(reply) if is_there(reply.leads_to()) => Some(true),
         Step::Deliver { completes: true } if is_there(Status::Completed) => Some(true),
-        // What answered a suggestion, or came after the end, was only a message.
+        // A reply that accepts a suggestion, or a delivery after the end, was only a message.
         Step::Reply(Reply {
             answer: Answer::Accept(_),
             ..
@@ -214,7 +216,7 @@ fn is_repeated(thread: &Thread, actor: &ExecutorId, update: &Update) -> bool {
     target == Some(true) && mess.is_some_and(|m| has_written_since_reached(thread, actor, m))
 }
 
-/// The change by which `actor` itself brought the thread to `status`, where it still is.
+/// The change by which `actor` itself brought the thread to `status`, if it is still there.
 fn has_reached<'a>(
     thread: &'a Thread,
     actor: &ExecutorId,
@@ -225,7 +227,7 @@ fn has_reached<'a>(
     (is_so && event.actor_id == *actor).then_some(change)
 }
 
-/// Whether `actor` did so, and said then what `asked` says now.
+/// Whether `actor` set that status and said then what `asked` says now.
 fn reached_by(thread: &Thread, actor: &ExecutorId, asked: &Change) -> bool {
     has_reached(thread, actor, asked.status).is_some_and(|change| {
         let says = asked.message.is_none() || asked.message == change.message;
@@ -235,7 +237,7 @@ fn reached_by(thread: &Thread, actor: &ExecutorId, asked: &Change) -> bool {
     })
 }
 
-/// Whether `actor` has written just this since it brought the thread to its present status.
+/// Whether `actor` has written exactly these blocks since the thread reached its current status.
 fn has_written_since_reached(thread: &Thread, actor: &ExecutorId, mess: &[Value]) -> bool {
     let Some((reached, _)) = thread.last_status() else {
         return false;
@@ -245,10 +247,10 @@ fn has_written_since_reached(thread: &Thread, actor: &ExecutorId, mess: &[Value]
     })
 }
 
-/// A thread on which steps are tried, one after the other.
+/// A draft of the thread on which the steps of a call are tried in turn.
 struct Draft<'a> {
     thread: &'a Thread,
-    /// The state after what was recorded so far.
+    /// The state after what has been recorded so far.
     state: ThreadState,
     deeds: Vec<Deed>,
     actor: Actor<'a>,
@@ -271,7 +273,7 @@ impl Draft<'_> {
         match step {
             Step::Set(change) => self.set(change),
             Step::Reply(reply) => self.reply(reply),
-            // What comes after the end is a message.
+            // A delivery after the end is only a message.
             Step::Deliver { .. } if self.state.status.is_terminal() => Ok(()),
             Step::Deliver { completes: true } => self.set(Change::to(Status::Completed)),
             Step::Deliver { completes: false } => self.check_confirmed(),
@@ -279,7 +281,7 @@ impl Draft<'_> {
         }
     }
 
-    /// Applies the table above to one change of status.
+    /// Applies the table at the top of this file to one change of status.
     fn set(&mut self, change: Change) -> Result<(), Refusal> {
         let Change {
             status,
@@ -333,7 +335,8 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Answers what is open: the holder goes on, or, not confirmed, holds still.
+    /// Answers what was asked. The holder then goes on, unless the requestor refuses to confirm:
+    /// then the status becomes `held`.
     fn reply(&mut self, reply: Reply) -> Result<(), Refusal> {
         let state = &self.state;
         if state.requestor_id != *self.actor.id {
@@ -341,7 +344,7 @@ impl Draft<'_> {
             return Err(Refusal::NotRequestor { requestor });
         }
         let Some(asked) = Asked::of(state.status, &self.details()) else {
-            // A suggestion needs no status to be answered.
+            // A suggestion can be accepted or declined in any status.
             return match reply.answer {
                 Answer::Accept(_) if self.has_suggestion() => Ok(()),
                 _ => Err(Refusal::NoOpenQuestion {
@@ -390,7 +393,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// What was said of the present status.
+    /// What was said about the current status.
     fn details(&self) -> Map<String, Value> {
         let drafted = self.deeds.iter().filter_map(|(_, fact)| match fact {
             Fact::StatusChanged(change) => Some(change),
@@ -400,7 +403,7 @@ impl Draft<'_> {
         details(written.chain(drafted))
     }
 
-    /// Whether somebody else has suggested something.
+    /// Whether somebody else has made a suggestion.
     fn has_suggestion(&self) -> bool {
         self.thread.messages().any(|(event, mess)| {
             let suggests = |block: &Value| block.get("suggestion").is_some();

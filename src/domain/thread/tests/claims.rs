@@ -1,4 +1,4 @@
-//! The claim rule, row by row of its table.
+//! The rules for claims, tested row by row of their table.
 
 use serde_json::json;
 
@@ -75,7 +75,7 @@ fn another_executor_takes_over_when_it_says_so() {
     );
     let (_, change) = story.thread.last_status().unwrap();
     assert!(change.takeover);
-    // To claim what is free, or what one holds, is no takeover.
+    // Claiming a free request, or one that the actor holds, is not a takeover.
     let mut story = Story::begin();
     story.apply("tablet", taking_over()).unwrap();
     assert!(!story.thread.last_status().unwrap().1.takeover);

@@ -1,4 +1,4 @@
-//! Questions and replies, confirmations, several steps in one call, capabilities.
+//! Questions and replies, confirmations, several steps in one call, and capabilities.
 
 use serde_json::json;
 
@@ -98,7 +98,7 @@ fn a_response_delivers() {
         Ok(1),
         "after the end it is a message"
     );
-    // It is nobody else's to deliver; and a pending request is claimed on the way.
+    // No other executor can deliver it. A delivery to a pending request also claims it.
     let refused = claimed(json!({})).call("tablet", deliver());
     assert!(matches!(refused, Err(Refusal::HeldByOther { .. })));
     let mut story = Story::begin();
@@ -163,7 +163,7 @@ fn the_requestors_answer_lets_the_executor_go_on() {
     let second = story.call("agent", answer("stove"));
     let status = Status::InProgress;
     assert_eq!(second, Err(Refusal::NoOpenQuestion { status }));
-    // Asked again, it is answered again.
+    // A question that is asked again can be answered again.
     story.call("phone", ask()).unwrap();
     assert_eq!(story.call("agent", answer("sink")), Ok(2));
 }
@@ -184,7 +184,7 @@ fn a_question_stands_while_its_executor_says_more() {
     assert!(story.thread.details().contains_key("questions"));
     assert_eq!(story.call("agent", answer("sink")), Ok(2));
     assert!(story.thread.details().is_empty());
-    // Nor does a renewal make a retry of what came before it a new call.
+    // After a renewal, a retry of an earlier call still counts as a retry.
     assert_eq!(story.call("agent", answer("sink")), Ok(0));
     let started = json!({"status": "held", "message": "at the door"});
     story.call("phone", started.clone()).unwrap();
@@ -264,7 +264,7 @@ fn what_must_be_confirmed_first_is_not_done_before() {
     assert_eq!(story.status(), Status::InProgress);
     assert_eq!(story.last_change()["confirmed"], true);
     assert_eq!(story.call("phone", deliver()), Ok(2));
-    // Straight from pending is no way around, and giving up needs no confirmation.
+    // Delivering straight from pending does not avoid the confirmation. Giving up needs none.
     let mut story = Story::asking(terms.clone());
     assert_eq!(story.call("phone", deliver()), refused(Status::Pending));
     for status in ["failed", "declined", "cancelled", "rejected"] {
@@ -327,7 +327,7 @@ fn a_confirmation_is_good_for_its_executor_and_its_question_only() {
     let mut story = confirmed();
     story.call("phone", ask_to_confirm()).unwrap();
     is_refused(&mut story, "phone");
-    // Waiting a while in between does not undo it.
+    // Waiting for a while does not void the confirmation.
     let mut story = confirmed();
     story.call("phone", json!({"status": "waiting"})).unwrap();
     assert_eq!(story.call("phone", deliver()), Ok(2));

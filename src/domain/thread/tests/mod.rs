@@ -1,4 +1,4 @@
-//! The rules of a thread's life, tried as stories: who does what, and what comes of it.
+//! The rules of a thread's life, tested as stories: who does what, and what follows.
 
 mod claims;
 mod conversations;
@@ -27,7 +27,7 @@ fn id(text: &str) -> ExecutorId {
     ExecutorId::parse(text, "").unwrap()
 }
 
-/// A thread with what a test needs to change it.
+/// A thread, with what a test needs to change it.
 #[derive(Clone)]
 struct Story {
     thread: Thread,
@@ -37,12 +37,12 @@ struct Story {
 }
 
 impl Story {
-    /// A plain request of `agent`.
+    /// A plain request posted by `agent`.
     fn begin() -> Self {
         Self::asking(json!({}))
     }
 
-    /// A request of `agent` with more than an intent.
+    /// A request posted by `agent` with fields besides an intent.
     fn asking(more: Value) -> Self {
         let mut fields = json!({"intent": "Check front door"});
         let (Value::Object(all), Value::Object(more)) = (&mut fields, more) else {
@@ -82,13 +82,13 @@ impl Story {
         decide(&self.thread, actor, update, self.now)
     }
 
-    /// Decides and, if there is anything to record, records it; says how many facts.
+    /// Decides on an update and records the facts, if any. Returns how many there are.
     fn apply(&mut self, actor: &str, update: Update) -> Result<usize, Refusal> {
         let deeds = self.decide(actor, update)?;
         Ok(self.record(deeds))
     }
 
-    /// The same with a call's body, which must be well-formed.
+    /// The same for the body of a call, which must be well-formed.
     fn call(&mut self, actor: &str, body: Value) -> Result<usize, Refusal> {
         self.apply(actor, parse(body).unwrap())
     }
@@ -99,13 +99,13 @@ impl Story {
             self.batches += 1;
             let thread = self.thread.clone();
             self.thread = with_stamp(self.batches, self.now, |stamp| thread.append(deeds, stamp));
-            // The clock may stand still: batches are told apart all the same.
+            // The clock may stand still, but batches still have different moments.
             self.now = self.thread.state.updated_at;
         }
         count
     }
 
-    /// Lets time pass, and the tick come.
+    /// Lets time pass and then runs a tick.
     fn pass(&mut self, millis: i64) -> usize {
         self.wait(millis);
         let deeds = decide_due(&self.thread, self.now);
@@ -137,7 +137,7 @@ impl Story {
         payload
     }
 
-    /// The statuses that the thread has gone through in its last batch.
+    /// The statuses that the thread went through in its last batch.
     fn last_steps(&self) -> Vec<Status> {
         let batch = Uuid::from_u128(self.batches);
         let committed = self.thread.committed(batch).unwrap();

@@ -1,4 +1,4 @@
-//! The whole state machine under random commands: by the requestor, the holder, others, and the
+//! The whole state machine under random commands by the requestor, the holder, others and the
 //! clock.
 
 use std::collections::BTreeSet;
@@ -16,12 +16,12 @@ use crate::domain::thread::state::{ThreadState, next_moment};
 
 const ACTORS: [&str; 3] = ["agent", "phone", "tablet"];
 
-/// What somebody does, or how much time passes.
+/// A call, or time that passes.
 #[derive(Clone, Debug)]
 enum Command {
     Call(&'static str, Value),
     Renew(&'static str, Option<&'static str>),
-    /// Minutes, and whether the tick comes then.
+    /// How many minutes pass, and whether a tick follows.
     Wait(i64, bool),
 }
 
@@ -111,7 +111,7 @@ fn any_terms() -> impl Strategy<Value = Value> {
 
 static EDGES: LazyLock<BTreeSet<Edge>> = LazyLock::new(documented);
 
-/// Whether the document lets `actor` make this change to a thread in this state.
+/// Whether the document allows `actor` to make this change to a thread in this state.
 fn is_documented(then: &ThreadState, actor: &ExecutorId, change: &StatusChanged) -> bool {
     let holder = then.holder();
     let mut roles = vec![Who::Anyone];
@@ -129,7 +129,7 @@ fn is_documented(then: &ThreadState, actor: &ExecutorId, change: &StatusChanged)
     change.old_status == then.status && roles.iter().any(way)
 }
 
-/// Holds the steps that a command led to against the document and the rules.
+/// Checks the changes that a command led to against the document and the rules.
 fn check(before: &Story, after: &Story) -> Result<(), TestCaseError> {
     let mut state = before.thread.state.clone();
     for event in &after.thread.events[before.thread.events.len()..] {
@@ -157,9 +157,9 @@ fn check(before: &Story, after: &Story) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
-    /// Whatever is asked by whomever whenever: no step that the document forbids; the events
-    /// fold into the thread; every batch can be read off it; a retry writes nothing; what is due
-    /// does not stay once a decision or a tick has come; a timer comes no later than its moment.
+    /// Whatever anyone asks at any time: no change is one that the document forbids; the events
+    /// fold into the thread; every batch can be read back from it; a retry writes nothing; nothing
+    /// stays due after a decision or a tick; and a timer comes no later than its moment.
     #[test]
     fn no_command_leads_where_the_document_forbids(
         terms in any_terms(),
@@ -167,7 +167,7 @@ proptest! {
     ) {
         let mut story = Story::asking(terms);
         story.capabilities.insert("phone".to_owned(), vec![json!("see")]);
-        // Timers that are set, as the tick would have them.
+        // The timers that the tick would have set.
         let mut timers = vec![];
         timers.extend(story.thread.state.timer_at);
         for command in commands {
@@ -211,8 +211,8 @@ proptest! {
     }
 }
 
-/// Whether the last thing that happened was this actor's own change of status: only then is the
-/// same call a retry. A renewal and an accepted suggestion are none.
+/// Whether the last thing that happened was this actor's own change of status. Only then is the
+/// same call a retry: renewing a claim or accepting a suggestion does not count.
 fn retries(story: &Story, actor: &str) -> bool {
     let Some((event, change)) = story.thread.last_status() else {
         return false;

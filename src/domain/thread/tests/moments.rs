@@ -1,4 +1,4 @@
-//! What happens because a moment has come: deadlines, leases, announcements, and their timers.
+//! What happens because a moment has come: deadlines, leases, reminders and their timers.
 
 use serde_json::json;
 
@@ -54,7 +54,7 @@ fn a_claim_after_the_deadline_is_refused_before_any_tick() {
         before.state.as_of(story.now).unwrap().status,
         Status::Expired
     );
-    // A message is accepted, and what was due is written with it, before it.
+    // The message is accepted. What was due is written with it, before it.
     assert_eq!(story.call("phone", say()), Ok(2));
     assert_eq!(story.status(), Status::Expired);
     let actors: Vec<_> = story
@@ -79,7 +79,7 @@ fn what_is_claimed_in_time_does_not_expire_until_it_is_released() {
     assert_eq!(story.call("phone", json!({"status": "pending"})), Ok(2));
     assert_eq!(story.last_steps(), [Status::Pending, Status::Expired]);
     assert_eq!(story.last_change()["actor"], "exchange");
-    // To release and to claim it in one call is no way around.
+    // Releasing and claiming it again in one call does not avoid the deadline.
     let mut story = Story::asking(needed_in(60));
     story.call("phone", json!({"status": "claimed"})).unwrap();
     story.wait(61 * MINUTE);
@@ -169,7 +169,7 @@ fn a_claim_is_renewed_by_its_holder_alone() {
     assert_eq!(clock(&story).0, Some(15));
     assert_eq!(story.apply("phone", renew("PT2H")), Ok(1));
     assert_eq!(clock(&story).0, Some(125));
-    // Too late: it is open again.
+    // The renewal comes too late: the request is open again.
     story.wait(3 * HOUR);
     assert_eq!(story.apply("phone", renew("")), Err(Refusal::NotClaimed));
     story.call("phone", json!({"status": "completed"})).unwrap();
@@ -269,11 +269,11 @@ fn a_timer_is_owed_only_when_none_comes_soon_enough() {
         (Some(600), Some(30)),
         "an early one covers a later moment"
     );
-    // That one has come, and the tick has set another: nobody knows here which.
+    // That timer has fired, and the tick has set another. The thread does not know its moment.
     story.wait(HOUR);
     story.call("phone", say()).unwrap();
     assert_eq!(clock(&story), (Some(600), Some(600)));
-    // One that is about to come may be gone when the batch lands.
+    // A timer that is about to fire may be gone when the batch lands.
     let mut story = Story::asking(needed_in(600));
     story.call("phone", claim_for("PT30M")).unwrap();
     story.wait(30 * MINUTE - 10_000);
