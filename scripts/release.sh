@@ -14,10 +14,10 @@ mkdir -p "$out/build/tools" "$out/scripts"
 cp build/index.js build/index_bg.wasm "$out/build/"
 cp build/tools/index.js build/tools/index_bg.wasm "$out/build/tools/"
 echo "$version" >"$out/build/RELEASE"
-cp -r deploy tools docs README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md LICENSE package.json package-lock.json "$out/"
+cp -r deploy selfhost docs README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md LICENSE package.json package-lock.json "$out/"
 # What is not of the project: settings of whoever packs it, secrets among them.
 if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
-  git ls-files --others deploy tools docs | while read -r other; do rm -f "$out/$other"; done
+  git ls-files --others deploy selfhost docs | while read -r other; do rm -f "$out/$other"; done
 fi
 find "$out" -name '.env*' -delete
 cp scripts/run.sh "$out/scripts/"

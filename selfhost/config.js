@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 export const COMPATIBILITY_DATE = "2026-11-17";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const BUILD = here("../../build/");
+const BUILD = here("../build/");
 
 /** The exchange, on the address `server.address`, with its maintenance on the socket. */
 export function exchangeConfig({ vars, disk, address }, socket) {

@@ -3,11 +3,11 @@
 // exchange itself does, with its own code in workerd.
 
 import { parseArgs } from "node:util";
-import { toolsConfig } from "../deploy/workerd/config.js";
-import { clear, openDirectory } from "../deploy/workerd/directory.js";
-import { Runtime } from "../deploy/workerd/runtime.js";
-import { Problem, readBucket } from "../deploy/workerd/settings.js";
+import { toolsConfig } from "./config.js";
+import { clear, openDirectory } from "./directory.js";
 import { Progress } from "./progress.js";
+import { Runtime } from "./runtime.js";
+import { Problem, readBucket } from "./settings.js";
 
 const HELP = `Usage: mess COMMAND [OPTIONS]
 

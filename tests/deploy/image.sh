@@ -289,7 +289,7 @@ port, volume = sys.argv[1:]
 text = open("deploy/docker/docker-compose.yml").read()
 file = yaml.safe_load(text)
 services = file["services"]
-known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', open("deploy/workerd/settings.js").read()))
+known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', open("selfhost/settings.js").read()))
 settings = {"PUBLIC_URL", "REGISTRATION_TOKEN", "DEFAULT_TIMEZONE", "SECRETS_KEY",
             "DEFAULT_EXCHANGE", "OUTBOUND_ALLOW_PRIVATE", "NUDGES"}
 
@@ -351,7 +351,7 @@ def is_kept(path):
     return kept
 
 for path in (".dev.vars", ".env", ".git/config", "build/index.js", "data/a", "deploy/docker/.env",
-             "node_modules/a", "target/a", "tests/a", "tools/.env.local", "tools/node_modules/a"):
+             "node_modules/a", "target/a", "tests/a", "selfhost/.env.local", "selfhost/node_modules/a"):
     assert not is_kept(path), f"{path} is in the context"
 for folder, folders, files in os.walk("."):
     here = folder[2:] + "/" if folder != "." else ""
@@ -402,7 +402,7 @@ check "an executor registers" register
 check "a request is posted" post
 check "SIGTERM ends it with status 0" stops
 check "the volume has the data, which is the user's" holds
-check "the tools run on it, and find it sound" once "${entrypoint[@]}" tools/mess.js audit
+check "the tools run on it, and find it sound" once "${entrypoint[@]}" selfhost/mess.js audit
 start
 check "it comes up again" is_up
 check "the request is still there" read_back

@@ -9,8 +9,8 @@ import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { freePort, settings, startMiniflareS3 } from "./support/s3.js";
-import { collect, openDirectory, SelfHosted, spawnStart } from "./support/selfhosted.js";
+import { freePort, settings, startMiniflareS3 } from "../support/s3.js";
+import { collect, openDirectory, SelfHosted, spawnStart } from "../support/selfhosted.js";
 
 let folder;
 before(async () => {

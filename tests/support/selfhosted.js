@@ -13,8 +13,8 @@ import { fileURLToPath } from "node:url";
 import { BACKEND, Exchange } from "./exchange.js";
 import { freePort, startMiniflareS3 } from "./s3.js";
 
-const START = fileURLToPath(new URL("../../deploy/workerd/start.js", import.meta.url));
-const MESS = fileURLToPath(new URL("../../tools/mess.js", import.meta.url));
+const START = fileURLToPath(new URL("../../selfhost/start.js", import.meta.url));
+const MESS = fileURLToPath(new URL("../../selfhost/mess.js", import.meta.url));
 
 /** See startExchange. */
 export async function start({ vars = {}, state }) {
