@@ -3,6 +3,7 @@
 // exchange itself does, with its own code in workerd.
 
 import { parseArgs } from "node:util";
+import { checkBuild, TOOLS_BUILD } from "./build.js";
 import { toolsConfig } from "./config.js";
 import { clear, openDirectory } from "./directory.js";
 import { Progress } from "./progress.js";
@@ -147,6 +148,7 @@ function nameOf({ disk, vars }, prefix = "") {
 /** The tools Worker, on the buckets of the environment. */
 class Tools {
   static async start(env, command) {
+    checkBuild(TOOLS_BUILD);
     const bucket = readBucket(env);
     const target = command === "copy" ? readBucket(env, "TO_") : undefined;
     console.error(

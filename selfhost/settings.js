@@ -40,7 +40,7 @@ export function readServer(env) {
     throw new Problem("the setting HOST must be an IP address, or * for all");
   }
   const address = isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
-  return { port, address, ...readBucket(env) };
+  return { host, port, address, ...readBucket(env) };
 }
 
 /**

@@ -366,7 +366,7 @@ PYTHON
   (
     cd "$work/context" &&
       ls src/lib.rs Cargo.toml Cargo.lock build.rs scripts/setup.sh scripts/build.sh &&
-      echo 'mkdir -p build/tools; touch build/{,tools/}index{.js,_bg.wasm}' >scripts/build.sh &&
+      echo 'mkdir -p build/tools; touch build/{,tools/}{index.js,index_bg.wasm,manifest.json}' >scripts/build.sh &&
       bash scripts/release.sh
   ) &&
     diff <(cd "$work/context/build/release/mess-exchange" && find . | sort) \
