@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/steps.sh
 source scripts/steps.sh
 
+# A package with the version that package.json has.
 pinned() { node -p "'$1@' + require('./package.json').devDependencies['$1']"; }
 
 # In a folder of its own, or npm would bring everything that developers need.
@@ -14,14 +15,14 @@ place=build/wrangler
 install_wrangler() {
   rm -rf "$place"
   mkdir -p "$place"
-  npm install --prefix "$place" --no-save --no-audit --no-fund $packages
-  echo "$packages" >"$place/complete"
+  npm install --prefix "$place" --no-save --no-audit --no-fund "${packages[@]}"
+  echo "${packages[*]}" >"$place/complete"
 }
 
 if [ -f build/RELEASE ]; then
   node scripts/manifest.js check build
-  packages="$(pinned wrangler) $(pinned node)"
-  [ "$(cat "$place/complete" 2>/dev/null)" = "$packages" ] ||
+  packages=("$(pinned wrangler)" "$(pinned node)")
+  [ "$(cat "$place/complete" 2>/dev/null)" = "${packages[*]}" ] ||
     run_step "installing wrangler (about half a minute)" install_wrangler
   export PATH="$PWD/$place/node_modules/.bin:$PATH"
 else

@@ -280,6 +280,21 @@ holds() {
     { find "$data" -ls; return 1; }
 }
 
+# --- The release itself.
+
+# By the Node of the machine, and with nothing of this checkout in PATH.
+deploys_alone() {
+  local node unpacked=$work/unpacked
+  node=$(type -ap node | grep -v node_modules | head -n 1)
+  mkdir "$unpacked" && tar -C "$unpacked" -xzf build/release/mess-exchange-*.tar.gz &&
+    ! PATH=$(dirname "$node"):/usr/bin:/bin command -v cargo &&
+    (cd "$unpacked/mess-exchange" && env -i HOME="$HOME" PATH="$(dirname "$node"):/usr/bin:/bin" \
+      npm run deploy -- --dry-run) >"$work/deployed" 2>&1 &&
+    grep -q '^--dry-run: exiting now' "$work/deployed" &&
+    grep -q 'env.MESS_BUCKET (mess-exchange)' "$work/deployed" ||
+    { cat "$work/deployed"; return 1; }
+}
+
 # --- What cannot be tried without Docker.
 
 is_sound() { "$linters/bin/python" - "$image_port" "$image_volume" <<'PYTHON'
@@ -378,6 +393,7 @@ check "the compose file is one, by Compose's own schema" \
   "$linters/bin/check-jsonschema" --builtin-schema vendor.compose-spec deploy/docker/docker-compose.yml
 check "its services are confined, and fit each other and the image" is_sound
 check "the build has all it needs of the context, and no secret" is_enough
+check "a release is deployed to Cloudflare without Rust, but for the last step" deploys_alone
 make_node_image
 check "the last stage's steps can be done" assemble
 check "Node is the release line of the image, and finds its libraries" \
