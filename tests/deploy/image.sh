@@ -282,17 +282,18 @@ holds() {
 
 # --- The release itself.
 
-# By the Node of the machine, and with nothing of this checkout in PATH.
+# By the Node of the machine, and with nothing of this checkout in PATH. A release has nothing to
+# build from: its wrangler.toml must not ask for a build.
 deploys_alone() {
   local node unpacked=$work/unpacked
   node=$(type -ap node | grep -v node_modules | head -n 1)
-  mkdir "$unpacked" && tar -C "$unpacked" -xzf build/release/mess-exchange-*.tar.gz &&
-    ! PATH=$(dirname "$node"):/usr/bin:/bin command -v cargo &&
-    (cd "$unpacked/mess-exchange" && env -i HOME="$HOME" PATH="$(dirname "$node"):/usr/bin:/bin" \
-      npm run deploy -- --dry-run) >"$work/deployed" 2>&1 &&
-    grep -q '^--dry-run: exiting now' "$work/deployed" &&
-    grep -q 'env.MESS_BUCKET (mess-exchange)' "$work/deployed" ||
-    { cat "$work/deployed"; return 1; }
+  local path=${node%/*}:/usr/bin:/bin
+  mkdir "$unpacked" && tar -C "$unpacked" -xzf build/release/mess-exchange-*.tar.gz || return 1
+  if grep -F 'scripts/build.sh' "$unpacked/mess-exchange/wrangler.toml"; then return 1; fi
+  (cd "$unpacked/mess-exchange" && env -i HOME="$HOME" PATH="$path" npm run deploy -- --dry-run) |
+    tee "$work/deployed"
+  grep -q '^--dry-run: exiting now' "$work/deployed" &&
+    grep -q 'env.MESS_BUCKET (mess-exchange)' "$work/deployed"
 }
 
 # --- What cannot be tried without Docker.
