@@ -27,6 +27,8 @@ if [ -f build/RELEASE ]; then
   export PATH="$PWD/$place/node_modules/.bin:$PATH"
 else
   bash scripts/setup.sh
+  # wrangler lets scripts/build.sh build, which reads this.
+  export MESS_BUILD=--release
   export PATH="$PWD/node_modules/.bin:$PATH"
 fi
 export WRANGLER_SEND_METRICS=false

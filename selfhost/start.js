@@ -48,7 +48,9 @@ async function start() {
 async function check(server, options) {
   const unreachable = { ...server, address: undefined };
   const exchange = await run((socket) => exchangeConfig(unreachable, socket), options);
-  const { status, body } = await exchange.get("/check");
+  const { status, body } = await exchange.get("/check").catch((error) => {
+    throw new Problem(`the exchange cannot be asked whether it can run here: ${error.message}`);
+  });
   if (status !== 200) throw new Problem(body.error);
   await exchange.stop();
   // The check leaves empty folders.

@@ -3,7 +3,7 @@
 // What is counted is the time of workerd alone (Linux: /proc), which other programs on the machine
 // disturb far less than they disturb the latency. Prints Markdown; a minute or two.
 //
-//   node tests/bench/cpu.js --against DIR [--rounds 5] [--calls 4000] [--warm-up 500]
+//   npm run bench:cpu -- --against DIR [--rounds 5] [--calls 4000] [--warm-up 500]
 //
 // DIR is another checkout, or a release, that is built and has its packages installed.
 
