@@ -1,5 +1,5 @@
 // Serves the exchange on http://localhost:3000 with wrangler dev and its local R2 bucket, as it
-// runs on Cloudflare; rebuilt on every change of the source, faster and not optimised.
+// runs on Cloudflare; rebuilt on every change of the source, faster and not optimised, in build/dev/.
 //
 //   PORT         another port
 //   MESS_STATE   where the bucket lies (default .wrangler/state)
@@ -16,7 +16,15 @@ const state = process.env.MESS_STATE || ".wrangler/state";
 
 const wrangler = spawn(
   "wrangler",
-  ["dev", "--port", port, "--persist-to", state, "--show-interactive-dev-session=false"],
+  [
+    "dev",
+    "build/dev/index.js",
+    "--port",
+    port,
+    "--persist-to",
+    state,
+    "--show-interactive-dev-session=false",
+  ],
   {
     stdio: "inherit",
     env: { ...process.env, MESS_BUILD: "--dev", WRANGLER_SEND_METRICS: "false" },

@@ -11,34 +11,8 @@
 set -euo pipefail
 # shellcheck source=scripts/env.sh
 source "$(dirname "$0")/env.sh"
-
-say() { echo "setup: $*" >&2; }
-
-# Runs a step in the background; its output goes to a file that is shown only if it fails.
-steps=()
-begin() { # begin "what it does" command...
-  local what=$1 log
-  shift
-  log=$(mktemp)
-  say "$what"
-  ("$@" >"$log" 2>&1) &
-  steps+=("$! $log $what")
-}
-finish_all() {
-  local step pid log what failed=0
-  for step in "${steps[@]}"; do
-    read -r pid log what <<<"$step"
-    if wait "$pid"; then
-      rm -f "$log"
-    else
-      failed=1
-      say "FAILED: $what"
-      tail -n 40 "$log" >&2
-    fi
-  done
-  steps=()
-  [ "$failed" = 0 ]
-}
+# shellcheck source=scripts/steps.sh
+source scripts/steps.sh
 
 npm_is_current() { cmp -s package-lock.json node_modules/.mess-lock; }
 install_npm() {
@@ -63,6 +37,18 @@ build_tools() {
       --root "$CACHE/wasm-bindgen-$WASM_BINDGEN"
   fi
   rm -rf "$CARGO_TARGET_DIR"
+}
+
+# The standard library for WebAssembly: from rustup, or else built from Debian's packages.
+add_wasm_target() {
+  if rustup target add "$WASM_TARGET"; then
+    return
+  fi
+  if ! command -v apt-get >/dev/null; then
+    echo "rustup cannot download $WASM_TARGET, and there is no apt-get to do without: run 'rustup target add $WASM_TARGET'"
+    return 1
+  fi
+  install_debian_rust
 }
 
 # The second way, for machines that reach Debian's packages but not rustup's: Debian's compiler,
@@ -114,7 +100,6 @@ install_python() { # install_python name
   touch "$place/.complete"
 }
 
-started=$SECONDS
 mkdir -p "$CACHE"
 # One at a time: two checkouts share the cache.
 if command -v flock >/dev/null; then
@@ -123,25 +108,15 @@ if command -v flock >/dev/null; then
 fi
 
 command -v cargo >/dev/null || { say "needs Rust: install it from https://rustup.rs"; exit 1; }
-npm_is_current || begin "installing npm packages (half a minute)" install_npm
+npm_is_current || begin "installing npm packages (about half a minute)" install_npm
 if [ ! -x "$CACHE/worker-build-$WORKER_BUILD/bin/worker-build" ] || [ ! -x "$WASM_BINDGEN_BIN" ]; then
-  begin "building worker-build and wasm-bindgen (4 minutes on two cores, once per version)" build_tools
+  begin "building worker-build and wasm-bindgen (about 4 minutes on two cores, once per version)" build_tools
 fi
 if ! has_wasm_target && [ ! -x "$DEBIAN_RUST/bin/rustc" ]; then
-  say "adding Rust's target $WASM_TARGET"
-  if ! rustup target add "$WASM_TARGET" >/dev/null 2>&1; then
-    if ! command -v apt-get >/dev/null; then
-      say "rustup cannot download $WASM_TARGET, and there is no apt-get to do without: run 'rustup target add $WASM_TARGET'"
-      exit 1
-    fi
-    begin "rustup cannot download it: building it from Debian's packages instead (3 minutes, once)" install_debian_rust
-  fi
+  begin "adding Rust's target $WASM_TARGET (seconds; 3 minutes where rustup cannot download it)" add_wasm_target
 fi
 if [ -n "${1:-}" ] && [ ! -f "$(python_of "$1")/.complete" ]; then
   command -v python3 >/dev/null || { say "npm run $1 needs python3 with venv"; exit 1; }
-  begin "installing what npm run $1 takes from Python's package index" install_python "$1"
+  begin "installing what npm run $1 takes from Python's package index (about half a minute)" install_python "$1"
 fi
-if [ ${#steps[@]} -gt 0 ]; then
-  finish_all
-  say "done in $((SECONDS - started)) s"
-fi
+finish_all

@@ -23,4 +23,4 @@ for backend in r2 filesystem s3; do
   MESS_BACKEND=$backend run 'tests/api/*.test.js'
 done
 echo "test: the rest" >&2
-run 'tests/*.test.js'
+run 'tests/*.test.js' 'tests/bench/*.test.js' 'tests/delivery/*.test.js' 'tests/selfhost/*.test.js'

@@ -1,20 +1,163 @@
-// The examples of the docs, tried as they are printed: each call of curl with a whole address, run by a
-// shell, and its answer held against the one below it.
+// The docs: links and paths lead somewhere, and what can be run does what is printed.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readFile } from "node:fs/promises";
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join, relative, resolve } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { startExchange } from "./support/exchange.js";
 
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const BASE = "http://localhost:3000";
 const MOMENT = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g;
+const REF = /\d{4}-\d\d-\d\d-[0-9A-Z]{4,6}/g;
+const KEY = /mess_\w+_[\w-]{16,}/g;
 
-/** The examples of a document: {command, answer}, in their order. */
-async function examples(file) {
-  const text = await readFile(new URL(`../${file}`, import.meta.url), "utf8");
-  const blocks = [...text.matchAll(/```bash\n(.*?)```\n```json\n(.*?)```/gs)];
+const README_LINES = 150;
+
+const read = (file) => readFileSync(join(ROOT, file), "utf8");
+const PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+PAGES.push(...globSync("docs/*.md", { cwd: ROOT }));
+
+/** The lines of a page, numbered, that are not in a code fence. */
+function prose(file) {
+  let fence;
+  return read(file)
+    .split("\n")
+    .flatMap((line, at) => {
+      const mark = /^\s*(```+|~~~+)/.exec(line)?.[1];
+      if (fence) {
+        if (mark?.startsWith(fence)) fence = undefined;
+        return [];
+      }
+      fence = mark;
+      return mark ? [] : [{ line, number: at + 1 }];
+    });
+}
+
+/** The anchors of a page, by GitHub's rules: one for each heading, and those that HTML names. */
+function anchors(file) {
+  const found = new Set();
+  for (const { line } of prose(file)) {
+    for (const [, name] of line.matchAll(/<a (?:id|name)="([^"]+)"/g)) found.add(name);
+    const heading = /^ {0,3}#{1,6}\s+(.*?)\s*#*$/.exec(line)?.[1];
+    if (heading === undefined) continue;
+    const slug = heading
+      .replace(/!?\[([^\]]*)\]\([^)]*\)/g, "$1")
+      .toLowerCase()
+      .replace(/[^\p{L}\p{M}\p{N}_ -]/gu, "")
+      .replaceAll(" ", "-");
+    let name = slug;
+    for (let n = 1; found.has(name); n += 1) name = `${slug}-${n}`;
+    found.add(name);
+  }
+  return found;
+}
+
+test("every link of the docs leads somewhere", () => {
+  const broken = [];
+  let count = 0;
+  for (const file of PAGES) {
+    for (const { line, number } of prose(file)) {
+      const text = line.replace(/`[^`]*`/g, "");
+      const targets = [...text.matchAll(/\]\(<?([^)\s>]+)[^)]*\)|^\s*\[[^\]]+\]:\s*<?([^\s>]+)/g)];
+      const attributes = text.matchAll(/(?:href|src)="([^"]+)"/g);
+      for (const [, a, b] of [...targets, ...attributes]) {
+        const target = a ?? b;
+        if (/^[a-z]+:/i.test(target)) continue;
+        count += 1;
+        const problem = problemOf(target, file);
+        if (problem) broken.push(`${file}:${number}: ${target} ${problem}`);
+      }
+    }
+  }
+  assert.deepEqual(broken, []);
+  assert.ok(count >= 10, `only ${count} links were found`);
+});
+
+/** What is wrong with a relative link of a page, if anything. */
+function problemOf(target, file) {
+  const [path, anchor] = decodeURIComponent(target).split("#");
+  const place = path ? resolve(ROOT, dirname(file), path) : join(ROOT, file);
+  if (!existsSync(place)) return "does not exist";
+  if (anchor === undefined) return undefined;
+  if (!place.endsWith(".md")) return "has an anchor, but is no page";
+  return anchors(relative(ROOT, place)).has(anchor) ? undefined : "has no such heading";
+}
+
+/** Where a path in the docs may begin: at the root, or, as in ARCHITECTURE.md, in src/. */
+const STARTS = ["", "src"];
+const FOLDER = /^(?:src|selfhost|scripts|tests|docs|deploy|\.ci)\//;
+const SOURCE = /^[\w./-]+\/[\w.-]+\.(?:rs|js|sh|py|sql|toml|md)$/;
+
+test("every file that the docs name is there", () => {
+  const missing = [];
+  let count = 0;
+  // The changelog tells of what was.
+  for (const file of PAGES.filter((page) => page !== "CHANGELOG.md")) {
+    for (const { line, number } of prose(file)) {
+      for (const [, code] of line.matchAll(/`([^`]+)`/g)) {
+        for (const word of code.split(/\s+/)) {
+          if (!/^[\w./-]+$/.test(word) || !(FOLDER.test(word) || SOURCE.test(word))) continue;
+          count += 1;
+          const isThere = STARTS.some((start) => existsSync(join(ROOT, start, word)));
+          if (!isThere) missing.push(`${file}:${number}: ${word}`);
+        }
+      }
+    }
+  }
+  assert.deepEqual(missing, []);
+  assert.ok(count >= 10, `only ${count} paths were found`);
+});
+
+test("README.md is short", () => {
+  const lines = read("README.md").trimEnd().split("\n").length;
+  assert.ok(lines <= README_LINES, `${lines} lines`);
+});
+
+/** Runs bash; gives what it printed. */
+async function bash(script, exchange, cwd = ROOT) {
+  const url = exchange.url.toString().replace(/\/$/, "");
+  const args = ["-euo", "pipefail", "-c", script.replaceAll(BASE, url)];
+  const { stdout } = await promisify(execFile)("bash", args, { cwd, timeout: 60_000 });
+  return stdout;
+}
+
+test("docs/quickstart.md can be pasted as a whole, and prints the answer that it shows", async () => {
+  const page = read("docs/quickstart.md");
+  const blocks = [...page.matchAll(/^```bash\n(.*?)^```$/gms)];
+  assert.ok(blocks.length >= 2, `only ${blocks.length} blocks of bash were found`);
+  const last = blocks.at(-1);
+  const shown = /^```(text|json)\n(.*?)^```$/ms.exec(page.slice(last.index + last[0].length));
+  assert.ok(shown, "below its last block stands no answer");
+  const scripts = blocks.map(([, script]) => script);
+  // What the last block prints stands behind this sign.
+  const sign = "--- the last block ---";
+  scripts.splice(-1, 0, `echo '${sign}'\n`);
+  const exchange = await startExchange();
+  const folder = await mkdtemp(join(tmpdir(), "mess-quickstart-"));
+  try {
+    const printed = (await bash(scripts.join("\n"), exchange, folder)).split(sign).at(-1);
+    const plain = (text) => {
+      const same = text.replaceAll(MOMENT, "then").replaceAll(REF, "ref").replaceAll(KEY, "key");
+      return shown[1] === "json" ? JSON.parse(same) : same.trim();
+    };
+    assert.deepEqual(plain(printed), plain(shown[2]));
+    await exchange.rest();
+    await exchange.assertSound();
+  } finally {
+    await exchange.stop();
+    await rm(folder, { recursive: true });
+  }
+});
+
+/** The examples of a page, calls of curl with an answer below them: {command, answer}. */
+function examples(file) {
+  const blocks = [...read(file).matchAll(/```bash\n(.*?)```\n+```json\n(.*?)```/gs)];
   return blocks
     .map(([, command, answer]) => ({ command, answer: JSON.parse(answer) }))
     .filter(({ command }) => command.includes(BASE));
@@ -22,15 +165,11 @@ async function examples(file) {
 
 /** Runs the examples; `known` has what is printed for keys and refs, and what stands for it. */
 async function tryAll(exchange, file, known) {
-  const all = await examples(file);
+  const all = examples(file);
   for (const { command, answer } of all) {
-    let line = command.replaceAll(BASE, exchange.url.toString().replace(/\/$/, ""));
+    let line = command;
     for (const [printed, real] of known) line = line.replaceAll(printed, real);
-    const { stdout } = await promisify(execFile)("bash", [
-      "-c",
-      line.replace("curl ", "curl -sS "),
-    ]);
-    const got = JSON.parse(stdout);
+    const got = JSON.parse(await bash(line.replace("curl ", "curl -sS "), exchange));
     if (got.ref && !known.has(answer.ref)) known.set(answer.ref, got.ref);
     if (got.api_key) known.set(answer.api_key, got.api_key);
     let shown = JSON.stringify(got);
@@ -43,7 +182,7 @@ async function tryAll(exchange, file, known) {
 
 for (const [file, least, prepare] of [
   [
-    "README.md",
+    "docs/walkthrough.md",
     9,
     async (exchange) => {
       const robot = await exchange.register("robot", { capabilities: ["manipulator"] });
@@ -56,7 +195,7 @@ for (const [file, least, prepare] of [
     },
   ],
   [
-    "docs/API.md",
+    "docs/api.md",
     4,
     async (exchange) => {
       const phone = await exchange.register("phone");

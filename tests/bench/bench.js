@@ -6,6 +6,7 @@
 // its moods out of the writes.
 //
 //   node tests/bench/bench.js            all of it
+//   node tests/bench/bench.js --write    and puts the tables into docs/speed.md
 //   node tests/bench/bench.js --quick    in a minute or two, coarse: 1,000 threads, not 10,000
 //   node tests/bench/bench.js --url http://host:port [--exchange home] [--key KEY] [--threads 100]
 //                                        any other MESS server, over HTTP alone: posts so many
@@ -35,12 +36,15 @@ import {
 import { measureStarts, readExchange, startExchange, startFloor } from "./servers.js";
 import {
   against,
+  checkWritable,
   heading,
   number,
+  print,
   printTable,
   ratio,
   timings,
   versionOfWorkerd,
+  writeTables,
 } from "./tables.js";
 
 /** Aims: printed next to what was measured, not enforced. */
@@ -63,8 +67,13 @@ const { values: options } = parseArgs({
     exchange: { type: "string", default: "home" },
     key: { type: "string" },
     threads: { type: "string", default: "100" },
+    write: { type: "boolean", default: false },
   },
 });
+if (options.write) {
+  if (options.quick || options.url) throw new Error("--write goes with the whole benchmark only");
+  checkWritable("r2");
+}
 const plan = options.quick ? QUICK : FULL;
 progress(`this ends within about ${options.quick ? "two minutes" : "six minutes"}`);
 
@@ -91,9 +100,10 @@ async function benchExchange() {
       targets.push(new Target(`floor, ${size}`, servers.at(-1).url, { key, refs }));
     }
     const rows = await measureAll(targets);
-    console.log(`${heading(`workerd ${versionOfWorkerd()}`)}\n`);
+    print(`${heading(`workerd ${versionOfWorkerd()}`)}\n`);
     printTables(rows, targets);
     printStart(exchange.wasm, starts);
+    if (options.write) writeTables("r2");
     console.log(`\nTook ${Math.round((Date.now() - started) / 1000)} s.`);
   } finally {
     await Promise.all(servers.map((server) => server.stop()));
@@ -214,12 +224,12 @@ async function sampleWrites(server, target) {
 
 function printTables(rows, targets) {
   const sizes = [targets[0].refs.length, targets[2].refs.length];
-  console.log(
+  print(
     `One client for p50 and p99, ${CLIENTS} for req/s. × floor: p50 to p50, the median of ` +
       `interleaved rounds. Misses of an aim are bold.\n`,
   );
   for (const [at, size] of sizes.entries()) {
-    console.log(`### ${size.toLocaleString("en")} threads\n`);
+    print(`### ${size.toLocaleString("en")} threads\n`);
     const cells = rows.map(({ call, results }) => {
       const [ours, floor] = results.slice(2 * at);
       return [
@@ -234,10 +244,10 @@ function printTables(rows, targets) {
       ["call", "p50 ms", "p99 ms", "req/s", "floor p50", "floor req/s", `× floor (${AIM_FLOOR})`],
       cells,
     );
-    console.log("");
+    print("");
   }
   const [few, many] = sizes.map((size) => size.toLocaleString("en"));
-  console.log(`### ${many} threads to ${few}\n`);
+  print(`### ${many} threads to ${few}\n`);
   const cells = rows.map(({ call, results: [ours, floor, oursMany, floorMany] }) => [
     call.name,
     against(AIM_GROWTH, ratio(oursMany, ours)),
@@ -249,7 +259,7 @@ function printTables(rows, targets) {
 function printStart(wasm, { exchange, trivial }) {
   const kilobytes = (bytes) => bytes.length / 1000;
   const zipped = kilobytes(gzipSync(wasm, { level: 9 }));
-  console.log("\n### Size and start\n");
+  print("\n### Size and start\n");
   printTable(
     ["", "measured", "aim"],
     [

@@ -5,24 +5,28 @@
 // 100,000 requests. Prints Markdown; about six minutes on two slow cores.
 //
 //   node tests/bench/selfhosted.js [filesystem|s3] [--quick]
+//   node tests/bench/selfhosted.js [filesystem|s3] --write    puts the tables into docs/speed.md
 
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { COMPATIBILITY_DATE } from "../../deploy/workerd/config.js";
-import { Runtime } from "../../deploy/workerd/runtime.js";
+import { COMPATIBILITY_DATE } from "../../selfhost/config.js";
+import { Runtime } from "../../selfhost/runtime.js";
 import { freePort, startMiniflareS3 } from "../support/s3.js";
 import { openDirectory, SelfHosted } from "../support/selfhosted.js";
 import { CALLS, CLIENTS, FULL, measure, POST, progress, QUICK, Target } from "./calls.js";
 import {
   against,
+  checkWritable,
   heading,
   number,
+  print,
   printTable,
   ratio,
   timings,
   versionOfWorkerd,
+  writeTables,
 } from "./tables.js";
 
 /** Aims: printed next to what was measured, not enforced. */
@@ -32,6 +36,13 @@ const AIM_MEMORY_MB = 150;
 
 const quick = process.argv.includes("--quick");
 const backend = process.argv.includes("s3") ? "s3" : "filesystem";
+/** The name of its tables in docs/speed.md, where they are to be written. */
+const written =
+  process.argv.includes("--write") && (backend === "s3" ? "selfhosted-s3" : "selfhosted");
+if (written) {
+  if (quick) throw new Error("--write goes with the whole benchmark only");
+  checkWritable(written);
+}
 const sizes = quick ? [100, 1_000] : [100, 10_000];
 const plan = quick ? QUICK : FULL;
 const requests = quick ? 10_000 : 100_000;
@@ -69,13 +80,14 @@ try {
     const all = isRead ? [...targets, ...floors] : targets;
     rows.push({ call, results: await measure(call, all, plan, Date.now() + 40_000) });
   }
-  console.log(`${heading(`workerd ${versionOfWorkerd()}, ${backend}`)}\n`);
+  print(`${heading(`workerd ${versionOfWorkerd()}, ${backend}`)}\n`);
   printCalls(rows);
-  console.log(`\n### Resident memory, MB (aim ${AIM_MEMORY_MB})\n`);
+  print(`\n### Resident memory, MB (aim ${AIM_MEMORY_MB})\n`);
   printTable(
     ["requests", "workerd", "start script", "together"],
     await memory(servers[0], targets[0]),
   );
+  if (written) writeTables(written);
 } finally {
   await Promise.all(servers.map((server) => server.stop()));
   rmSync(folder, { recursive: true, force: true });
@@ -117,7 +129,7 @@ async function startFloor(disk) {
 
 function printCalls(rows) {
   const [few, many] = sizes.map((size) => size.toLocaleString("en"));
-  console.log(
+  print(
     `One client for p50 and p99, ${CLIENTS} for req/s. Growth and × floor: p50 to p50, the median of ` +
       "interleaved rounds. Misses of an aim are bold.\n",
   );

@@ -4,7 +4,7 @@
 
 import { readFile } from "node:fs/promises";
 import { Miniflare } from "miniflare";
-import { COMPATIBILITY_DATE } from "../../deploy/workerd/config.js";
+import { COMPATIBILITY_DATE } from "../../selfhost/config.js";
 import { BUILD } from "../support/cloudflare.js";
 
 const REST_MS = 10_000;

@@ -1,8 +1,40 @@
-// What the benchmarks print: Markdown.
+// What the benchmarks print: Markdown, which `--write` puts into docs/speed.md too.
 
+import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { cpus, totalmem } from "node:os";
 import { median, quantile } from "./calls.js";
+
+const PAGE = new URL("../../docs/speed.md", import.meta.url);
+const printed = [];
+
+/** Prints a part of the tables. */
+export function print(text) {
+  printed.push(text);
+  console.log(text);
+}
+
+/**
+ * The page with `tables` between its marks `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`. Throws
+ * where it does not have them.
+ */
+export function insertTables(page, name, tables) {
+  const [first, last] = [`<!-- bench:${name} -->\n`, `<!-- /bench:${name} -->`];
+  const begin = page.indexOf(first);
+  const end = page.indexOf(last, begin);
+  if (begin < 0 || end < 0) throw new Error(`docs/speed.md has no marks of bench:${name}`);
+  return `${page.slice(0, begin)}${first}${tables.trim()}\n${page.slice(end)}`;
+}
+
+/** Fails at once, and not after minutes, where the tables could not be written. */
+export function checkWritable(name) {
+  insertTables(readFileSync(PAGE, "utf8"), name, "");
+}
+
+/** Writes all that was printed into docs/speed.md. */
+export function writeTables(name) {
+  writeFileSync(PAGE, insertTables(readFileSync(PAGE, "utf8"), name, printed.join("\n")));
+}
 
 /** When and on what it was measured. */
 export function heading(runtime) {
@@ -49,5 +81,5 @@ export function number(value, digits = 2) {
 export function printTable(head, rows) {
   const line = (cells) => `| ${cells.join(" | ")} |`;
   const rule = head.map((_, at) => (at === 0 ? "---" : "---:"));
-  console.log([line(head), line(rule), ...rows.map(line)].join("\n"));
+  print([line(head), line(rule), ...rows.map(line)].join("\n"));
 }

@@ -280,6 +280,22 @@ holds() {
     { find "$data" -ls; return 1; }
 }
 
+# --- The release itself.
+
+# By the Node of the machine, and with nothing of this checkout in PATH. A release has nothing to
+# build from: its wrangler.toml must not ask for a build.
+deploys_alone() {
+  local node unpacked=$work/unpacked
+  node=$(type -ap node | grep -v node_modules | head -n 1)
+  local path=${node%/*}:/usr/bin:/bin
+  mkdir "$unpacked" && tar -C "$unpacked" -xzf build/release/mess-exchange-*.tar.gz || return 1
+  if grep -F 'scripts/build.sh' "$unpacked/mess-exchange/wrangler.toml"; then return 1; fi
+  (cd "$unpacked/mess-exchange" && env -i HOME="$HOME" PATH="$path" npm run deploy -- --dry-run) |
+    tee "$work/deployed"
+  grep -q '^--dry-run: exiting now' "$work/deployed" &&
+    grep -q 'env.MESS_BUCKET (mess-exchange)' "$work/deployed"
+}
+
 # --- What cannot be tried without Docker.
 
 is_sound() { "$linters/bin/python" - "$image_port" "$image_volume" <<'PYTHON'
@@ -289,7 +305,7 @@ port, volume = sys.argv[1:]
 text = open("deploy/docker/docker-compose.yml").read()
 file = yaml.safe_load(text)
 services = file["services"]
-known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', open("deploy/workerd/settings.js").read()))
+known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', open("selfhost/settings.js").read()))
 settings = {"PUBLIC_URL", "REGISTRATION_TOKEN", "DEFAULT_TIMEZONE", "SECRETS_KEY",
             "DEFAULT_EXCHANGE", "OUTBOUND_ALLOW_PRIVATE", "NUDGES"}
 
@@ -351,7 +367,7 @@ def is_kept(path):
     return kept
 
 for path in (".dev.vars", ".env", ".git/config", "build/index.js", "data/a", "deploy/docker/.env",
-             "node_modules/a", "target/a", "tests/a", "tools/.env.local", "tools/node_modules/a"):
+             "node_modules/a", "target/a", "tests/a", "selfhost/.env.local", "selfhost/node_modules/a"):
     assert not is_kept(path), f"{path} is in the context"
 for folder, folders, files in os.walk("."):
     here = folder[2:] + "/" if folder != "." else ""
@@ -366,7 +382,7 @@ PYTHON
   (
     cd "$work/context" &&
       ls src/lib.rs Cargo.toml Cargo.lock build.rs scripts/setup.sh scripts/build.sh &&
-      echo 'mkdir -p build/tools; touch build/{,tools/}index{.js,_bg.wasm}' >scripts/build.sh &&
+      echo 'mkdir -p build/tools; touch build/{,tools/}{index.js,index_bg.wasm,manifest.json}' >scripts/build.sh &&
       bash scripts/release.sh
   ) &&
     diff <(cd "$work/context/build/release/mess-exchange" && find . | sort) \
@@ -378,6 +394,7 @@ check "the compose file is one, by Compose's own schema" \
   "$linters/bin/check-jsonschema" --builtin-schema vendor.compose-spec deploy/docker/docker-compose.yml
 check "its services are confined, and fit each other and the image" is_sound
 check "the build has all it needs of the context, and no secret" is_enough
+check "a release is deployed to Cloudflare without Rust, but for the last step" deploys_alone
 make_node_image
 check "the last stage's steps can be done" assemble
 check "Node is the release line of the image, and finds its libraries" \
@@ -402,7 +419,7 @@ check "an executor registers" register
 check "a request is posted" post
 check "SIGTERM ends it with status 0" stops
 check "the volume has the data, which is the user's" holds
-check "the tools run on it, and find it sound" once "${entrypoint[@]}" tools/mess.js audit
+check "the tools run on it, and find it sound" once "${entrypoint[@]}" selfhost/mess.js audit
 start
 check "it comes up again" is_up
 check "the request is still there" read_back

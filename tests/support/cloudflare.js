@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { Miniflare } from "miniflare";
-import { COMPATIBILITY_DATE } from "../../deploy/workerd/config.js";
+import { COMPATIBILITY_DATE } from "../../selfhost/config.js";
 import { Exchange } from "./exchange.js";
 import { Outside } from "./outside.js";
 

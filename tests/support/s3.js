@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { Miniflare } from "miniflare";
-import { COMPATIBILITY_DATE } from "../../deploy/workerd/config.js";
+import { COMPATIBILITY_DATE } from "../../selfhost/config.js";
 import { readObjects } from "./cloudflare.js";
 
 const BUCKET = "mess-exchange";

@@ -13,8 +13,8 @@ import { fileURLToPath } from "node:url";
 import { BACKEND, Exchange } from "./exchange.js";
 import { freePort, startMiniflareS3 } from "./s3.js";
 
-const START = fileURLToPath(new URL("../../deploy/workerd/start.js", import.meta.url));
-const MESS = fileURLToPath(new URL("../../tools/mess.js", import.meta.url));
+export const START = fileURLToPath(new URL("../../selfhost/start.js", import.meta.url));
+const MESS = fileURLToPath(new URL("../../selfhost/mess.js", import.meta.url));
 
 /** See startExchange. */
 export async function start({ vars = {}, state }) {
@@ -98,9 +98,9 @@ export async function collect(child) {
 }
 
 /** Starts the start script as a process of its own, with nothing in its environment but `env`. */
-export function spawnStart(env, options = {}) {
+export function spawnStart(env, options = {}, script = START) {
   const { PATH, HOME } = process.env;
-  return spawn(process.execPath, [START], { env: { PATH, HOME, ...env }, ...options });
+  return spawn(process.execPath, [script], { env: { PATH, HOME, ...env }, ...options });
 }
 
 export class SelfHosted extends Exchange {

@@ -1,36 +1,41 @@
 // The configuration of workerd: https://github.com/cloudflare/workerd, workerd.capnp.
 
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { EXCHANGE_BUILD, TOOLS_BUILD } from "./build.js";
 
 /** The date of the runtime's behaviour that the exchange was built for; wrangler.toml has the same. */
 export const COMPATIBILITY_DATE = "2026-11-17";
 
-const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const BUILD = here("../../build/");
+const MAIN = fileURLToPath(new URL("main.js", import.meta.url));
 
-/** The exchange, on the address `server.address`, with its maintenance on the socket. */
+/**
+ * The exchange, on the address `server.address`, with its maintenance on the socket; without an
+ * address only the maintenance can be reached.
+ */
 export function exchangeConfig({ vars, disk, address }, socket) {
   const modules = [
-    ["main.js", "esModule", here("main.js")],
-    ["index.js", "esModule", `${BUILD}index.js`],
-    ["index_bg.wasm", "wasm", `${BUILD}index_bg.wasm`],
+    ["main.js", "esModule", MAIN],
+    ["index.js", "esModule", join(EXCHANGE_BUILD, "index.js")],
+    ["index_bg.wasm", "wasm", join(EXCHANGE_BUILD, "index_bg.wasm")],
   ];
+  const sockets = [
+    ["maintenance", `unix:${socket}`, `(name = "worker", entrypoint = "Maintenance")`],
+  ];
+  if (address) sockets.unshift(["http", address, `"worker"`]);
   return config({
     modules,
     vars,
     disks: { MESS_DISK: disk },
-    sockets: [
-      ["http", address, `"worker"`],
-      ["maintenance", `unix:${socket}`, `(name = "worker", entrypoint = "Maintenance")`],
-    ],
+    sockets,
   });
 }
 
 /** The tools, on the socket; `target` is a second bucket. */
 export function toolsConfig({ vars, disk }, socket, target = { vars: {} }) {
   const modules = [
-    ["index.js", "esModule", `${BUILD}tools/index.js`],
-    ["index_bg.wasm", "wasm", `${BUILD}tools/index_bg.wasm`],
+    ["index.js", "esModule", join(TOOLS_BUILD, "index.js")],
+    ["index_bg.wasm", "wasm", join(TOOLS_BUILD, "index_bg.wasm")],
   ];
   return config({
     modules,

@@ -12,6 +12,10 @@ export class Maintenance extends Exchange {
       const scheduledTime = Number(searchParams.get("now") ?? Date.now());
       await this.scheduled({ scheduledTime, cron: "self-hosted", noRetry() {} });
     }
+    if (pathname === "/check") {
+      const { status, body } = JSON.parse(await this.check(this.env));
+      return Response.json(body, { status });
+    }
     return Response.json({});
   }
 }

@@ -3,10 +3,10 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { CHANNELS } from "./support/channels.js";
-import { startExchange } from "./support/exchange.js";
-import { HOOKS } from "./support/hooks.js";
-import { HANG_UP, Outside } from "./support/outside.js";
+import { CHANNELS } from "../support/channels.js";
+import { startExchange } from "../support/exchange.js";
+import { HOOKS } from "../support/hooks.js";
+import { HANG_UP, Outside } from "../support/outside.js";
 
 const outside = new Outside();
 let exchange;

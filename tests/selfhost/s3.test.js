@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { startProxy } from "./support/proxy.js";
-import { startMiniflareS3, startMoto, through } from "./support/s3.js";
-import { collect, mess, SelfHosted, spawnStart } from "./support/selfhosted.js";
+import { startProxy } from "../support/proxy.js";
+import { startMiniflareS3, startMoto, through } from "../support/s3.js";
+import { collect, mess, SelfHosted, spawnStart } from "../support/selfhosted.js";
 
 const HOURS = [1, 2, 3, 26].map((hours) => hours * 3_600_000);
 

@@ -9,8 +9,8 @@ import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { freePort, settings, startMiniflareS3 } from "./support/s3.js";
-import { collect, openDirectory, SelfHosted, spawnStart } from "./support/selfhosted.js";
+import { freePort, settings, startMiniflareS3 } from "../support/s3.js";
+import { collect, openDirectory, SelfHosted, spawnStart } from "../support/selfhosted.js";
 
 let folder;
 before(async () => {
@@ -157,12 +157,13 @@ test("SIGTERM lets requests in flight come to their end", async (t) => {
 test("what a killed process left is cleared, and nothing else", async (t) => {
   const store = await openDirectory();
   await mkdir(join(store.folder, "index/exchange=home/all/empty/folder"), { recursive: true });
-  await mkdir(join(store.folder, "events"));
-  await writeFile(join(store.folder, "events/.x.tmp"), "half");
+  for (const folder of ["capabilities", "events"]) {
+    await mkdir(join(store.folder, folder, "exchange=home"), { recursive: true });
+    await writeFile(join(store.folder, folder, "exchange=home/.x.tmp"), "half");
+  }
   await mkdir(join(store.folder, "lost+found"));
   await writeFile(join(store.folder, ".mine.tmp"), "kept");
   await begin(t, store);
-  assert.ok(!existsSync(join(store.folder, "index")));
   assert.ok(existsSync(join(store.folder, ".mine.tmp")));
   const left = globSync(join(store.folder, "*"));
   assert.deepEqual(left, [join(store.folder, "lost+found")], "nor does the start leave anything");

@@ -2,8 +2,11 @@
 // the directory, asks the exchange whether it can run, and runs it in workerd until it is told to
 // stop. It asks for the maintenance tick in place of Cloudflare's cron.
 
-import { exchangeConfig, toolsConfig } from "./config.js";
+import { readFileSync } from "node:fs";
+import { checkBuild, EXCHANGE_BUILD } from "./build.js";
+import { exchangeConfig } from "./config.js";
 import { clear, openDirectory } from "./directory.js";
+import { LogReport, PersonReport } from "./report.js";
 import { Runtime } from "./runtime.js";
 import { Problem, readServer } from "./settings.js";
 
@@ -11,38 +14,47 @@ const TICK_INTERVAL_MS = 30_000;
 /** A tick begins nothing after 45 s; one that takes longer than this will not answer any more. */
 const TICK_WITHIN_MS = 300_000;
 
-/** One line of JSON, as the exchange itself writes them. */
-function log(level, message, more = {}) {
-  console.log(JSON.stringify({ level, message, ...more }));
-}
+const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+const report = process.stdout.isTTY
+  ? new PersonReport(console.log, version)
+  : new LogReport(console.log);
 
 async function start() {
   const server = readServer(process.env);
+  checkBuild(EXCHANGE_BUILD);
   const options = {
     env: server.vars,
     inherit: [],
     onError: (error) => {
       // Of each failure workerd writes a second line, with addresses in its own code.
-      if (!error.startsWith("stack: ")) log("error", "the runtime says", { error });
+      if (!error.startsWith("stack: ")) report.runtimeSays(error);
     },
   };
   if (server.disk) options.inherit.push(openDirectory(server.disk, server.setting));
 
-  const tools = await run((socket) => toolsConfig(server, socket), options);
-  const { status, body } = await tools.get("/check");
-  if (status !== 200) throw new Problem(body.error);
-  await tools.stop();
-  // The check leaves empty folders.
-  if (server.disk) clear(server.disk, ["conformance"]);
+  await check(server, options);
   const where = ` on port ${server.port}`;
   const exchange = await run((socket) => exchangeConfig(server, socket), options, where);
-  log("info", "serving", { port: Number(server.port), storage: server.vars.STORAGE_TYPE });
-  if (!server.vars.REGISTRATION_TOKEN && !["127.0.0.1", "::1"].includes(process.env.HOST)) {
-    log("warn", "without REGISTRATION_TOKEN, whoever reaches this server can join any exchange");
-  }
+  report.serving(server);
   keepUp(exchange);
   const reason = await exchange.exited;
   throw new Problem(`the runtime ended by itself: ${reason}`);
+}
+
+/**
+ * Lets the exchange say whether it can run here, before anyone can reach it: whether its settings
+ * are right, and whether the bucket honours conditional writes.
+ */
+async function check(server, options) {
+  const unreachable = { ...server, address: undefined };
+  const exchange = await run((socket) => exchangeConfig(unreachable, socket), options);
+  const { status, body } = await exchange.get("/check").catch((error) => {
+    throw new Problem(`the exchange cannot be asked whether it can run here: ${error.message}`);
+  });
+  if (status !== 200) throw new Problem(body.error);
+  await exchange.stop();
+  // The check leaves empty folders.
+  if (server.disk) clear(server.disk, ["conformance"]);
 }
 
 /** The runtime that is at work, and whether it was told to stop. */
@@ -63,7 +75,7 @@ async function keepUp(exchange) {
     try {
       await exchange.get("/tick", TICK_WITHIN_MS);
     } catch (error) {
-      if (!stopping) log("warn", "the tick could not be asked for", { error: error.message });
+      if (!stopping) report.noTick(error.message);
     }
     await new Promise((resolve) => setTimeout(resolve, TICK_INTERVAL_MS).unref());
   }
@@ -73,7 +85,7 @@ for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"]) {
   process.on(signal, async () => {
     if (stopping) return;
     stopping = true;
-    log("info", "stopping", { signal });
+    report.stopping(signal);
     await running?.stop();
     process.exit(0);
   });
@@ -85,7 +97,7 @@ try {
   // What is told to stop fails at whatever it was doing; then the signal's handler ends it.
   if (!stopping) {
     if (!(error instanceof Problem)) throw error;
-    log("error", error.message);
+    report.failed(error.message);
     await running?.stop();
     process.exit(1);
   }

@@ -3,11 +3,12 @@
 // exchange itself does, with its own code in workerd.
 
 import { parseArgs } from "node:util";
-import { toolsConfig } from "../deploy/workerd/config.js";
-import { clear, openDirectory } from "../deploy/workerd/directory.js";
-import { Runtime } from "../deploy/workerd/runtime.js";
-import { Problem, readBucket } from "../deploy/workerd/settings.js";
+import { checkBuild, TOOLS_BUILD } from "./build.js";
+import { toolsConfig } from "./config.js";
+import { clear, openDirectory } from "./directory.js";
 import { Progress } from "./progress.js";
+import { Runtime } from "./runtime.js";
+import { Problem, readBucket } from "./settings.js";
 
 const HELP = `Usage: mess COMMAND [OPTIONS]
 
@@ -147,6 +148,7 @@ function nameOf({ disk, vars }, prefix = "") {
 /** The tools Worker, on the buckets of the environment. */
 class Tools {
   static async start(env, command) {
+    checkBuild(TOOLS_BUILD);
     const bucket = readBucket(env);
     const target = command === "copy" ? readBucket(env, "TO_") : undefined;
     console.error(

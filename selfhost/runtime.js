@@ -12,6 +12,11 @@ const LOOK_AGAIN_MS = 20;
 const UP_WITHIN_MS = 60_000;
 /** When workerd is ended by force: a little before those who wait for us lose patience. */
 const STOP_WITHIN_MS = 25_000;
+/**
+ * Runs a command that does not hear of Ctrl-C, nor of a terminal that is closed: both reach all
+ * processes at once, and it is for this one to say when workerd stops, and how.
+ */
+const UNDISTURBED = 'trap "" INT HUP; exec "$@"';
 
 export class Runtime {
   /**
@@ -25,7 +30,8 @@ export class Runtime {
     this.socket = join(folder, "socket");
     const file = join(folder, "config.capnp");
     writeFileSync(file, configure(this.socket));
-    this.child = spawn(workerd.default, ["serve", "-I", "/", file], {
+    const command = [workerd.default, "serve", "-I", "/", file];
+    this.child = spawn("/bin/sh", ["-c", UNDISTURBED, "sh", ...command], {
       env: { ...process.env, ...env },
       stdio: ["ignore", "inherit", "pipe", ...inherit],
     });

@@ -6,8 +6,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { startExchange } from "./support/exchange.js";
-import { Outside } from "./support/outside.js";
+import { startExchange } from "../support/exchange.js";
+import { Outside } from "../support/outside.js";
 
 const KEYS = [1, 2].map((byte) => Buffer.alloc(32, byte).toString("base64"));
 const CREDENTIAL = "a-very-long-credential-1234";

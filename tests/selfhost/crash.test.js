@@ -6,8 +6,8 @@ import { globSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startMiniflareS3 } from "./support/s3.js";
-import { openDirectory, SelfHosted } from "./support/selfhosted.js";
+import { startMiniflareS3 } from "../support/s3.js";
+import { openDirectory, SelfHosted } from "../support/selfhosted.js";
 
 const KILLS = Number(process.env.MESS_KILLS || 20);
 const CLIENTS = 16;

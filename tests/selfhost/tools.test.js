@@ -6,9 +6,9 @@ import { mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { start as startOnCloudflare } from "./support/cloudflare.js";
-import { startMiniflareS3 } from "./support/s3.js";
-import { asTarget, mess, openDirectory, SelfHosted } from "./support/selfhosted.js";
+import { start as startOnCloudflare } from "../support/cloudflare.js";
+import { startMiniflareS3 } from "../support/s3.js";
+import { asTarget, mess, openDirectory, SelfHosted } from "../support/selfhosted.js";
 
 /** A directory with something of everything in it, at rest, and the keys of those who made it. */
 let store;

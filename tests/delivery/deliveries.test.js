@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Webhook } from "standardwebhooks";
-import { HOUR, MINUTE, startExchange } from "./support/exchange.js";
-import { Outside, SILENCE } from "./support/outside.js";
+import { HOUR, MINUTE, startExchange } from "../support/exchange.js";
+import { Outside, SILENCE } from "../support/outside.js";
 
 async function withExchange(work, { vars, react, state } = {}) {
   const outside = new Outside(react);

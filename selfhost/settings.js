@@ -4,8 +4,11 @@
 import { isIP } from "node:net";
 import { resolve } from "node:path";
 
-/** What the exchange is told of its environment; a setting that is empty counts as not set. */
-const EXCHANGE = [
+/**
+ * What the exchange is told of its environment; a setting that is empty counts as not set. A test of
+ * src/ compares these two lists with the settings that the exchange reads: strings only, one a line.
+ */
+export const EXCHANGE_SETTINGS = [
   "DEFAULT_EXCHANGE",
   "REGISTRATION_TOKEN",
   "PUBLIC_URL",
@@ -14,7 +17,7 @@ const EXCHANGE = [
   "SECRETS_KEY",
   "NUDGES",
 ];
-const STORAGE = [
+export const STORAGE_SETTINGS = [
   "STORAGE_TYPE",
   "S3_ENDPOINT",
   "S3_BUCKET",
@@ -37,7 +40,7 @@ export function readServer(env) {
     throw new Problem("the setting HOST must be an IP address, or * for all");
   }
   const address = isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
-  return { port, address, ...readBucket(env) };
+  return { host, port, address, ...readBucket(env) };
 }
 
 /**
@@ -46,7 +49,7 @@ export function readServer(env) {
  */
 export function readBucket(env, prefix = "") {
   const vars = {};
-  for (const name of prefix ? STORAGE : [...EXCHANGE, ...STORAGE]) {
+  for (const name of prefix ? STORAGE_SETTINGS : [...EXCHANGE_SETTINGS, ...STORAGE_SETTINGS]) {
     if (env[prefix + name]) vars[prefix + name] = env[prefix + name];
   }
   const needed = prefix ? ["STORAGE_TYPE"] : [];

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { openDuckDB, openViews, reachS3 } from "./support/duckdb.js";
-import { startMoto } from "./support/s3.js";
-import { asTarget, mess, openDirectory, SelfHosted } from "./support/selfhosted.js";
+import { openDuckDB, openViews, reachS3 } from "../support/duckdb.js";
+import { startMoto } from "../support/s3.js";
+import { asTarget, mess, openDirectory, SelfHosted } from "../support/selfhosted.js";
 
 let exchange;
 let moto;

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { startExchange } from "./support/exchange.js";
-import { Outside } from "./support/outside.js";
+import { startExchange } from "../support/exchange.js";
+import { Outside } from "../support/outside.js";
 
 const outside = new Outside();
 let exchange;

@@ -19,9 +19,13 @@ import { Problem } from "./settings.js";
 /** How workerd names a file that it has not written to its end. */
 const UNFINISHED = /^\..*\.tmp$/;
 
-/** The folders that the exchange and its tools write; others are none of ours. */
-const OURS = [
+/**
+ * The top-level folders that the exchange and its tools write; others are none of ours. The layout
+ * of the bucket in src/storage/ has the same, which a test compares: strings only, one a line.
+ */
+export const FOLDERS = [
   "attempts",
+  "capabilities",
   "conformance",
   "derived",
   "due",
@@ -87,7 +91,7 @@ function takeLock(descriptor) {
 }
 
 /** Removes unfinished files and empty folders from `folders` below `path`. */
-export function clear(path, folders = OURS) {
+export function clear(path, folders = FOLDERS) {
   for (const name of folders) {
     const folder = join(path, name);
     if (existsSync(folder)) clearFolder(folder);
