@@ -305,6 +305,32 @@ mod tests {
         assert_eq!(after(&set, "work", Priority::Elevated), ["PT1H", "PT4H"]);
     }
 
+    #[test]
+    fn the_start_script_passes_on_every_setting() {
+        let asked = std::cell::RefCell::new(std::collections::BTreeSet::new());
+        let all = [
+            ("STORAGE_TYPE", "s3"),
+            ("S3_BUCKET", "mess"),
+            KEYS[0],
+            KEYS[1],
+        ];
+        let variable = |name: &str| {
+            asked.borrow_mut().insert(name.to_owned());
+            let found = all.iter().find(|(given, _)| *given == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        assert!(Config::read(variable, &Iana).is_ok());
+        let script = include_str!("../selfhost/settings.js");
+        let names_of = |list: &str| -> Vec<String> {
+            let (_, list) = script.split_once(&format!("{list} = [")).unwrap();
+            let (list, _) = list.split_once(']').unwrap();
+            let names = list.split('"').skip(1).step_by(2);
+            names.map(str::to_owned).collect()
+        };
+        let passed = [names_of("EXCHANGE_SETTINGS"), names_of("STORAGE_SETTINGS")].concat();
+        assert_eq!(asked.take(), passed.into_iter().collect());
+    }
+
     const KEYS: [(&str, &str); 2] = [("S3_ACCESS_KEY", "id"), ("S3_SECRET_KEY", "hush")];
 
     fn read_s3(settings: &[(&str, &str)]) -> Result<s3::Settings, ConfigError> {

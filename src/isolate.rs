@@ -1,5 +1,5 @@
 //! What an isolate remembers from one request to the next.
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -33,6 +33,8 @@ pub struct Isolate {
     pub importing: RefCell<HashMap<ExchangeId, Timestamp>>,
     /// Records of executors, by key and tag.
     pub records: SummaryCache,
+    /// Whether a newer version has written to the bucket, so that this one must not.
+    pub is_outdated: Cell<bool>,
     /// Access tokens of providers.
     pub tokens: Tokens,
     /// Executors and days for which the deletion of old attempts is arranged.

@@ -66,6 +66,24 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<w
     api::handle(request, env, &runtime::clock::SystemClock, background).await
 }
 
+/// Whether the exchange can run here, for the start script: `{"status": 200, "body": {"storage"}}`
+/// or `{"status": 400, "body": {"error"}}` as JSON. Requests cannot reach it.
+#[cfg(not(feature = "tools"))]
+#[wasm_bindgen::prelude::wasm_bindgen(wasm_bindgen_futures = worker::wasm_bindgen_futures)]
+pub async fn check(env: Env) -> String {
+    let checked = match App::from_env(&env, Background::new(|_| {})) {
+        Ok(app) => service::start::check(&app)
+            .await
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let answer = match checked {
+        Ok(storage) => serde_json::json!({"status": 200, "body": {"storage": storage}}),
+        Err(error) => serde_json::json!({"status": 400, "body": {"error": error}}),
+    };
+    answer.to_string()
+}
+
 /// Does the maintenance that is due at the scheduled time.
 #[event(scheduled)]
 async fn scheduled(event: ScheduledEvent, env: Env, context: ScheduleContext) {

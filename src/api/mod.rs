@@ -20,7 +20,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::log;
 use problem::ApiError;
 use reply::Reply;
-use router::{HEAD, OPTIONS, route};
+use router::{HEAD, HEALTH, OPTIONS, route};
 
 /// What the server's log tells of a request.
 #[derive(Serialize)]
@@ -51,6 +51,8 @@ pub async fn handle(
     let (method, path) = (request.inner().method(), request.path());
     let reply = match App::from_env(&env, background) {
         Ok(_) if method == OPTIONS => Ok(Reply::empty(204)),
+        // Health still says that it is there: restarting an old version does not make it new.
+        Ok(app) if app.isolate.is_outdated.get() && path != HEALTH => Err(ApiError::Outdated),
         Ok(app) => route(app, request, env, &method, &path).await,
         Err(error) => Err(ApiError::Internal(error.to_string())),
     };

@@ -48,6 +48,8 @@ pub enum ApiError {
     },
     /// The body is not declared as JSON.
     NotJson,
+    /// A newer version has written to the bucket.
+    Outdated,
     /// The service refused or failed.
     Service(ServiceError),
     /// The server itself failed; the text is for the log only.
@@ -187,6 +189,12 @@ impl ApiError {
                 "not_json",
                 "Send the body as JSON, with the header Content-Type: application/json.",
             ),
+            Self::Outdated => Problem::new(
+                503,
+                "outdated",
+                "A newer version of this server has taken over; this one answers no more.",
+            )
+            .header("Retry-After", &RETRY_LATER),
             Self::Service(error) => problem_of_service(error),
             Self::Internal(_) => Problem::new(
                 500,

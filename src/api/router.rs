@@ -15,6 +15,8 @@ use crate::app::App;
 
 const GET: &str = "GET";
 pub const HEAD: &str = "HEAD";
+/// Where this server says how it is.
+pub const HEALTH: &str = "/health";
 pub const OPTIONS: &str = "OPTIONS";
 const PATCH: &str = "PATCH";
 const POST: &str = "POST";
@@ -38,7 +40,7 @@ impl Route {
 /// Every path of the exchange. HEAD works where GET does, OPTIONS everywhere.
 const ROUTES: &[Route] = &[
     Route {
-        path: "/health",
+        path: HEALTH,
         methods: &[(GET, |call| Box::pin(health::get(call)))],
     },
     Route {

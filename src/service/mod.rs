@@ -7,6 +7,7 @@ pub mod keys;
 pub mod members;
 pub mod records;
 pub mod requests;
+pub mod start;
 pub mod tick;
 
 #[cfg(test)]

@@ -11,12 +11,37 @@ use crate::domain::key::KeyHash;
 use crate::domain::thread::status::Status;
 use crate::domain::time::Timestamp;
 
+/// The folders that the exchange and its tools write. The start script has the same list, and removes
+/// from these folders what was left unfinished.
+pub const FOLDERS: [&str; 12] = [
+    "attempts",
+    "capabilities",
+    "conformance",
+    "derived",
+    "due",
+    "events",
+    "executors",
+    "external",
+    "index",
+    "keys",
+    "streaks",
+    "threads",
+];
+
+/// Which versions may write the bucket.
+pub const FORMAT: &str = "format.json";
+
 /// All obligations: first those to recover, in the order in which they are due, then deliveries.
 pub const DUE: &str = "due/";
 
 /// Obligations to deliver, in the order in which they are due. Apart from the others, so that
 /// however many there are, they hide nothing.
 pub const DELIVERIES: &str = "due/deliveries/";
+
+/// An object to try the store with.
+pub fn trial(id: Uuid) -> String {
+    format!("conformance/{id}")
+}
 
 /// The log of one exchange.
 pub fn events(exchange: &ExchangeId) -> String {
@@ -208,6 +233,15 @@ mod tests {
 
     fn home() -> ExchangeId {
         ExchangeId::parse("home", "").unwrap()
+    }
+
+    #[test]
+    fn the_start_script_knows_the_same_folders() {
+        let script = include_str!("../../selfhost/directory.js");
+        let (_, list) = script.split_once("FOLDERS = [").unwrap();
+        let (list, _) = list.split_once(']').unwrap();
+        let names: Vec<_> = list.split('"').skip(1).step_by(2).collect();
+        assert_eq!(names, FOLDERS);
     }
 
     #[test]

@@ -6,8 +6,10 @@
 pub mod cas;
 pub mod disk;
 mod folders;
+pub mod format;
 pub mod index;
 pub mod layout;
+pub mod probe;
 pub mod r2;
 pub mod rows;
 pub mod s3;

@@ -31,7 +31,7 @@ use crate::service::deliveries::record::{Attempt, External, KEPT_FOR};
 use crate::service::due::obligations::{LAST_LOOK, Obligation, Subject};
 use crate::service::keys::KeyRecord;
 use crate::storage::index::entries;
-use crate::storage::{List, ObjectStore, StoreError, layout};
+use crate::storage::{List, ObjectStore, StoreError, format, layout};
 
 /// Milliseconds by which an obligation may be overdue: the tick comes once a minute.
 const TICK_LATE: i64 = 150_000;
@@ -140,6 +140,12 @@ fn sort_in(
             timers.or_default().push(at);
         }
         objects.obligations.push(obligation);
+        return;
+    }
+    if key == layout::FORMAT {
+        if !format::is_format(text) {
+            unreadable("the format of the bucket");
+        }
         return;
     }
     let Some(exchange) = layout::exchange_of(key) else {

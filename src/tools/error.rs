@@ -15,12 +15,6 @@ pub enum ToolError {
     /// The bucket.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The bucket's store is not fit for the exchange.
-    #[error(
-        "the store ignores conditional writes ({0}), so that one request could be claimed by \
-         several: use one that honours If-Match and If-None-Match"
-    )]
-    Unconditional(String),
     /// The request is for no tool, or not as it wants it.
     #[error("there is no such tool")]
     NoSuchTool,

@@ -1,10 +1,9 @@
 //! The tools Worker: the same crate built with the feature `tools`. It works on the bucket that
-//! its settings name, for `tools/mess.js`, for the start script and for the tests. It is never
+//! its settings name, for `selfhost/mess.js` and for the tests. It is never
 //! bound to a public socket.
 //!
 //! | path | does |
 //! | --- | --- |
-//! | `/check` | can the exchange run here: the settings, and a bucket that honours conditions |
 //! | `/conformance` | each clause of the storage contract with what it found |
 //! | `/conformance?broken` | the same on a bucket that ignores conditions: it must not pass |
 //! | `/audit?now={ms}` | the auditor's report |
@@ -41,9 +40,6 @@ thread_local! {
     static TARGET: Rc<disk::Memory> = Rc::default();
 }
 
-/// The clauses without which a claim would have several winners.
-const CONDITIONS: [&str; 2] = ["absent_puts_once", "matches_swaps"];
-
 /// Answers a request to the tools Worker: 200 with JSON, or 400 with a sentence.
 ///
 /// # Errors
@@ -75,11 +71,6 @@ async fn run(
     let store = app.store.as_ref();
     let fresh = Below::new(store, format!("conformance/{}/", app.clock.new_id()));
     Ok(match path {
-        "/check" => {
-            let checked = check(&fresh).await;
-            fresh.clear().await?;
-            checked?
-        }
         "/conformance" => {
             let broken = Unconditional(&fresh);
             let store: &dyn ObjectStore = match given("broken") {
@@ -131,19 +122,6 @@ fn target(env: &Env, app: &App) -> Result<Rc<dyn ObjectStore>, ToolError> {
         .map_err(SetupError::from)
         .and_then(connect)
         .map_err(ToolError::Target)
-}
-
-/// Whether the exchange can run: whoever comes here has read its settings.
-async fn check(store: &dyn ObjectStore) -> Result<Value, ToolError> {
-    // A store that cannot be used at all says so in its own words.
-    store.get("a").await?;
-    let clauses = CLAUSES.iter().filter(|(name, _)| CONDITIONS.contains(name));
-    for outcome in run_clauses(store, clauses).await {
-        if let Some(problem) = outcome.get("problem").and_then(Value::as_str) {
-            return Err(ToolError::Unconditional(problem.to_owned()));
-        }
-    }
-    Ok(json!({"storage": store.kind()}))
 }
 
 async fn run_clauses(

@@ -2,6 +2,7 @@
 
 use super::moments::{claim_for, in_minutes, timers, with_deadline};
 use super::*;
+use crate::storage::layout;
 use crate::storage::memory::Verb;
 
 /// The tick meets what is due among a thousand times as many requests that are not: it does not
@@ -31,6 +32,8 @@ fn what_a_tick_costs_does_not_depend_on_how_many_wait() {
             world.update(reference, "phone", claim_for("PT1H")).unwrap();
         }
         let nudged = world.ask("agent", json!({"priority": "elevated"}));
+        // The first tick of a bucket writes its format.
+        world.tick_after(0);
         world.store.take_operations();
         world.tick_after(61 * MINUTE);
         let mut counts: HashMap<Verb, usize> = HashMap::new();
@@ -50,8 +53,8 @@ fn what_a_tick_costs_does_not_depend_on_how_many_wait() {
     // Six timers: each read and claimed, its thread read, put, and read twice more (to complete
     // the batch, and whether it was overtaken); an obligation, a log object and two entries put for
     // each batch; a timer more for the nudged one. Deleted: the timer, the obligation, two entries.
-    // Listed: what is due, deliveries, and whom to tell.
-    assert_eq!(many, [6 * 4, 6 * 6 + 1, 6 * 4, 6 + 2]);
+    // Listed: what is due, deliveries, and whom to tell. Read besides: the format of the bucket.
+    assert_eq!(many, [6 * 4 + 1, 6 * 6 + 1, 6 * 4, 6 + 2]);
     world.assert_sound("after the tick");
 }
 
@@ -238,4 +241,28 @@ fn a_renewal_costs_no_timer() {
         1,
         "the obligation alone"
     );
+}
+
+#[test]
+fn a_tick_of_an_outdated_version_does_nothing() {
+    let (mut world, reference) = with_deadline();
+    world.tick_after(0);
+    world
+        .store
+        .plant(layout::FORMAT, r#"{"least_version":"99.0.0"}"#);
+    world.pass(61 * MINUTE);
+    world.store.take_operations();
+    let (app, now) = (world.invoke(), world.now());
+    let ticked = world.run(async move { tick(&app, now).await });
+    assert!(ticked.unwrap_err().to_string().contains("at least 99.0.0"));
+    assert!(world.app.isolate.is_outdated.get());
+    assert_eq!(world.store.take_operations().len(), 1, "it only reads that");
+    // Once the bucket may be written again, what was due is done.
+    world
+        .store
+        .plant(layout::FORMAT, r#"{"least_version":"0.1.0"}"#);
+    world.tick_after(MINUTE);
+    assert!(!world.app.isolate.is_outdated.get());
+    assert_eq!(world.listed(Some(Status::Expired)), vec![reference]);
+    world.assert_settles("after a version that may write it");
 }

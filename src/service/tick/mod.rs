@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::delivery::plan::CHUNK;
 use crate::domain::time::Timestamp;
 use crate::runtime::log::{describe, warn};
+use crate::storage::format::{self, FormatError};
 use crate::storage::{Condition, List, Object, StoreError, layout};
 use batch::Batch;
 use context::{Seen, Tick};
@@ -43,9 +44,19 @@ const FIRST_RETRY: i64 = 60_000;
 ///
 /// # Errors
 ///
-/// The store's, when it cannot list them. A failure at one of them only puts that one off.
-pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), StoreError> {
+/// The store's, when it cannot list them, or that a newer version has written to the bucket: then
+/// this isolate answers nothing any more. A failure at one of them only puts that one off.
+pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), FormatError> {
     app.outbound.allow_tick_time();
+    match format::ensure(app.store.as_ref()).await {
+        Ok(()) => app.isolate.is_outdated.set(false),
+        Err(outdated @ FormatError::Outdated { .. }) => {
+            app.isolate.is_outdated.set(true);
+            return Err(outdated);
+        }
+        // What was known a tick ago still stands.
+        Err(FormatError::Store(error)) => warn("the bucket's format could not be read", &error),
+    }
     let work = Work {
         tick: Tick {
             app,
