@@ -14,7 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::storage::s3;
 use crate::storage::sigv4::Credentials;
 
-/// What a deployment can set; README.md and docs/SELFHOSTING.md have a sentence on each variable.
+/// What a deployment can set; docs/configuration.md has a sentence on each variable.
 #[derive(Clone)]
 pub struct Config {
     /// `DEFAULT_EXCHANGE`: the exchange that `/health` names to clients without one.

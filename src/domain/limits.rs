@@ -1,4 +1,4 @@
-//! Every limit of the exchange, each defined once. The README shows the same table.
+//! Every limit of the exchange, each defined once. A test makes docs/limits.md from them.
 
 use std::ops::RangeInclusive;
 
@@ -76,3 +76,7 @@ pub const PAGE_MAX: usize = 1000;
 pub const LIST_BYTES: usize = 2 * 1024 * 1024;
 /// Most index entries that one list call examines, whatever its filters.
 pub const LIST_EXAMINED: usize = 1000;
+
+#[cfg(test)]
+#[path = "limits_tests.rs"]
+mod tests;

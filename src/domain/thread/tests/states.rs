@@ -1,4 +1,4 @@
-//! The table and the diagram of docs/STATES.md, made from the rules and held against the file:
+//! The table and the diagram of docs/states.md, made from the rules and held against the file:
 //! `UPDATE_DOCS=1 cargo test states` writes it anew.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,15 +9,16 @@ use serde_json::json;
 use super::*;
 use crate::domain::thread::status::Phase;
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/STATES.md");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/states.md");
 
 const HEAD: &str = "\
 # States of a request
 
-Made from the code by a test, which holds this file against it (`UPDATE_DOCS=1 cargo test states` writes it
-anew). What each status means and which fields go with a change is in [API.md](API.md#statuses).
+A test makes this page from the code and fails if the two differ (`UPDATE_DOCS=1 cargo test states`
+writes it again). [api.md](api.md#statuses) says what each status means and which fields go with a
+change.
 
-Who may bring a request from where to where:
+Who may change the status of a request, and to what:
 
 | From | To | Who | How |
 | --- | --- | --- | --- |
@@ -26,7 +27,7 @@ Who may bring a request from where to where:
 const NOTES: &str = "
 *Working* are `in-progress`, `waiting`, `held`, `retrying`, `needs_input` and `needs_confirmation`; *over* are `completed`,
 `partial`, `failed`, `rejected`, `declined`, `cancelled`, `expired`, `superseded` and `delegated`. Whoever takes a pending
-request is its holder from then on, and must claim the capabilities that it requires. A request with
+request is its holder from then on, and must have the capabilities that it requires. A request with
 `confirm_before` is not `completed` or `partial` before the requestor has confirmed a `needs_confirmation` to its
 present holder. A `response` is the step to `completed`, a `cancel` the one to `cancelled`. Several steps in one call
 happen together or not at all.
