@@ -88,7 +88,7 @@ impl Nudges {
         Ok(parsed)
     }
 
-    /// For how long a request must be open until it is announced again, for each time that it is.
+    /// How long a request must have been open to be announced again: one duration for each time.
     pub fn after(&self, exchange: &ExchangeId, priority: Priority) -> Vec<Duration> {
         let set = [exchange.as_str(), Self::ALL]
             .into_iter()

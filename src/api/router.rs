@@ -212,8 +212,8 @@ fn allow(methods: &[(&str, Handler)]) -> String {
     names.join(", ")
 }
 
-/// The exchange of a path that ends in a slash. The router would match such a path with an empty
-/// parameter.
+/// The exchange of a path that ends in a slash. For such a path the router may find no route at
+/// all, not even the one for all other paths below an exchange.
 fn exchange_of_folder(path: &str) -> Option<&str> {
     let rest = path.strip_prefix("/api/v1/exchanges/")?.strip_suffix('/')?;
     let (exchange, _) = rest.split_once('/')?;

@@ -39,8 +39,8 @@ use crate::runtime::log::describe;
 ///
 /// **Conditions.** Of any number of concurrent `put`s of one key under [`Condition::Absent`], or
 /// under [`Condition::Matches`] of one tag, at most one is stored. The others return
-/// [`Put::ConditionFailed`] and change nothing. A server whose bucket does not honour conditions
-/// refuses to start.
+/// [`Put::ConditionFailed`] and change nothing. The check before the start refuses a bucket that
+/// does not honour conditions.
 ///
 /// **Errors.** After an `Err` from `put` or `delete`, it is unknown whether the change was made,
 /// was not made, or will still be made. A caller reads before it decides anything.

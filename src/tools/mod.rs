@@ -11,7 +11,7 @@
 //! | `/copy?after={key}` | copies a stretch to the bucket that the `TO_` settings name |
 //! | `/digest?of={from or to}&after={key}&digest={so far}` | hashes a stretch of either bucket |
 //! | `/reindex?…` | runs one step of [`reindex`] |
-//! | `/offset?zone={name}&at={ms},{ms},…` | how far the zone is ahead of UTC at each moment, in ms |
+//! | `/offset?zone={name}&at={ms},{ms},…` | how many ms the zone is ahead of UTC at each moment |
 
 pub mod audit;
 mod below;

@@ -27,9 +27,10 @@ use crate::service::records::Owner;
 use crate::storage::cas::load;
 use crate::storage::{StoreError, layout};
 
-/// Milliseconds until a delivery is tried again that the store prevented.
+/// If the store prevents a delivery, it is tried again after this many milliseconds.
 const STORE_PAUSE: i64 = 60_000;
-/// Milliseconds until a delivery is due again that this invocation may no longer send.
+/// If this invocation may not send a delivery any more, the delivery is due again after this many
+/// milliseconds.
 const BUSY_PAUSE: i64 = 1_000;
 
 /// Attempts the deliveries of a chunk that are due at `now`, all at once, and records their

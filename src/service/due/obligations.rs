@@ -61,7 +61,7 @@ pub enum Subject {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         announced: bool,
     },
-    /// The executors for which it must still be planned what a batch owes them.
+    /// Executors that the announcement of a batch has not looked at yet.
     Announcement {
         /// The batch.
         batch_id: Uuid,

@@ -65,9 +65,10 @@ pub async fn go_on(
     }
 }
 
-/// Sets the timers of a thread again that may be lost: those of its batches, and one that comes no
-/// later than the next moment and no later than the timer on which the next batches rely. No timer
-/// comes sooner than [`WRITERS_TIME`] from now, so that the thread itself has been put by then.
+/// Sets the timers of a thread again, in case they were lost: those of its batches, and one that
+/// comes no later than the next moment and no later than the timer on which the next batches rely.
+/// No timer comes sooner than [`WRITERS_TIME`] from now, so that the thread itself has been put by
+/// then.
 ///
 /// # Errors
 ///

@@ -27,7 +27,7 @@ use crate::storage::index::{delete_all, done, entries, put_entry, write_log};
 use crate::storage::{ObjectStore, StoreError, layout};
 
 /// Settles a batch that was just committed. Before the answer, it writes what lists and the log
-/// show. After the answer, it removes what is outdated.
+/// show. After the answer, it removes what is outdated, sets the timer and announces the batch.
 ///
 /// The commit stands whatever happens here. What fails is left to the tick. If the writer's time is
 /// over, everything that remains is left to the tick, because the tick may be working on it

@@ -44,8 +44,8 @@ impl Batch<'_> {
         Ok(loaded.map(|loaded| loaded.document))
     }
 
-    /// Writes to `due/` what the batch owes to the executors after the key `after`, held by this
-    /// tick.
+    /// Writes to `due/` what the batch owes to the executors after the key `after`. This tick holds
+    /// what is due at once, and returns it.
     ///
     /// # Errors
     ///
