@@ -1,4 +1,4 @@
-//! What a request needs: the bucket, the clock, the settings, the isolate's memory.
+//! What a request needs: the bucket, the clock, the settings, and the isolate's memory.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,16 +22,16 @@ use crate::storage::s3::S3;
 use crate::storage::wire::Service;
 use crate::storage::{ObjectStore, disk};
 
-/// The names of the bindings behind which a bucket can be: R2's, and those of workerd's services
-/// for a directory and for requests to an S3 server.
+/// The names of the bindings through which a bucket can be reached: that of R2, and those of
+/// workerd's services for a directory and for an S3 server.
 const BUCKET: &str = "MESS_BUCKET";
 const DISK: &str = "MESS_DISK";
 const NETWORK: &str = "MESS_S3";
 
-/// Operations that an invocation may ask of R2 on Cloudflare's free plan.
+/// How many operations an invocation may ask of R2 on Cloudflare's free plan.
 const OPERATIONS: usize = 1_000;
 
-/// Everything that a service uses; made anew for each request or tick.
+/// Everything that a service uses. It is made anew for each request or tick.
 pub struct App {
     /// The bucket.
     pub store: Rc<dyn ObjectStore>,
@@ -39,22 +39,22 @@ pub struct App {
     pub clock: Rc<dyn Clock>,
     /// The deployment's settings.
     pub config: Rc<Config>,
-    /// What this isolate remembers from request to request.
+    /// What this isolate remembers from one request to the next.
     pub isolate: Rc<Isolate>,
-    /// Where work goes on after the answer.
+    /// Runs work after the answer.
     pub background: Background,
-    /// The way to the outside.
+    /// Sends requests to the outside.
     pub outbound: Outbound,
     /// Time zones.
     pub zones: Rc<dyn Zones>,
-    /// Executors whose records were read for this request or tick.
+    /// The executors' records that were read for this request or tick.
     pub executors: RefCell<HashMap<(ExchangeId, ExecutorId), Rc<Executor>>>,
-    /// How many operations the bucket had been asked for before this request or tick.
+    /// How many operations the store had been asked for before this request or tick.
     pub operations_before: usize,
 }
 
 thread_local! {
-    /// Time zones, whose formatters are dear to make.
+    /// Time zones. They are kept because their formatters are expensive to make.
     static ZONES: Rc<IntlZones> = Rc::default();
 }
 
@@ -64,17 +64,17 @@ pub enum SetupError {
     /// A setting is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The bucket is not bound.
+    /// The binding of the bucket is missing.
     #[error("the binding {0} is missing, where STORAGE_TYPE says that the bucket is")]
     NoBucket(&'static str),
 }
 
-/// The bucket that the settings name; its binding has `prefix` before its name. `memory` is what
-/// the isolate knows of a directory.
+/// Connects the bucket that the settings name. The name of its binding is prefixed with `prefix`.
+/// `memory` is what the isolate knows about a directory.
 ///
 /// # Errors
 ///
-/// It is not bound.
+/// Fails if the binding is missing.
 pub fn connect(
     env: &Env,
     prefix: &str,
@@ -103,11 +103,11 @@ pub fn connect(
 }
 
 impl App {
-    /// What the Worker's environment gives.
+    /// Makes an app from the Worker's environment.
     ///
     /// # Errors
     ///
-    /// A setting is wrong or the bucket is not bound.
+    /// Fails if a setting is wrong, or if the binding of the bucket is missing.
     pub fn from_env(env: &Env, background: Background) -> Result<Rc<Self>, SetupError> {
         let (zones, isolate) = (ZONES.with(Rc::clone), Isolate::of_this_thread());
         // The settings are the same for as long as the isolate lives.
@@ -115,7 +115,7 @@ impl App {
         let config = if let Some(config) = known {
             config
         } else {
-            // A secret and a variable are read alike.
+            // Secrets and variables are read in the same way.
             let variable = |name: &str| env.var(name).ok().map(|text| text.to_string());
             let config = Rc::new(Config::read(variable, zones.as_ref())?);
             isolate.config.replace(Some(config.clone()));
@@ -139,7 +139,7 @@ impl App {
         }))
     }
 
-    /// How many operations this invocation may still ask of the bucket.
+    /// How many operations this invocation may still ask of the store.
     pub fn operations_left(&self) -> usize {
         let used = self
             .store

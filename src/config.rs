@@ -1,4 +1,4 @@
-//! The deployment's settings: read once from the environment into one typed value.
+//! The deployment's settings. They are read once from the environment into one typed value.
 
 use std::collections::BTreeMap;
 
@@ -14,20 +14,20 @@ use crate::domain::time::Timestamp;
 use crate::storage::s3;
 use crate::storage::sigv4::Credentials;
 
-/// What a deployment can set; docs/configuration.md has a sentence on each variable.
+/// What a deployment can set. docs/configuration.md describes each variable.
 #[derive(Clone)]
 pub struct Config {
-    /// `DEFAULT_EXCHANGE`: the exchange that `/health` names to clients without one.
+    /// `DEFAULT_EXCHANGE`: the exchange that `/health` names for clients without one.
     pub default_exchange: ExchangeId,
-    /// `REGISTRATION_TOKEN`: what a new executor must present to register.
+    /// `REGISTRATION_TOKEN`: the token that a new executor must present to register.
     pub registration_token: Option<String>,
-    /// `PUBLIC_URL`: where people reach the exchange, without a slash at the end.
+    /// `PUBLIC_URL`: the URL at which people reach the exchange, without a slash at the end.
     pub public_url: Option<String>,
-    /// `DEFAULT_TIMEZONE`: the zone of quiet hours that name none.
+    /// `DEFAULT_TIMEZONE`: the time zone of quiet hours that do not name one.
     pub default_timezone: String,
     /// `OUTBOUND_ALLOW_PRIVATE`: whether deliveries may go to private addresses.
     pub outbound_allow_private: bool,
-    /// `SECRETS_KEY`: what credentials of channels and hooks are sealed with.
+    /// `SECRETS_KEY`: the keys that seal the credentials of channels and hooks.
     pub secrets: Keys,
     /// `NUDGES`: when requests that nobody claims are announced again.
     pub nudges: Nudges,
@@ -38,11 +38,11 @@ pub struct Config {
 /// Where the bucket is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Storage {
-    /// `r2`: the R2 binding of the Worker; what it is when nothing is said.
+    /// `r2`: the R2 binding of the Worker. This is the default.
     R2,
-    /// `filesystem`: a directory, by workerd's disk service.
+    /// `filesystem`: a directory, through workerd's disk service.
     Filesystem,
-    /// `s3`: a bucket by S3's interface, at `S3_ENDPOINT` or at AWS.
+    /// `s3`: a bucket with S3's interface, at `S3_ENDPOINT` or at AWS.
     S3(s3::Settings),
 }
 
@@ -51,7 +51,7 @@ pub enum Storage {
 pub struct Nudges(BTreeMap<String, BTreeMap<String, Vec<Duration>>>);
 
 impl Nudges {
-    /// The name under which the setting has what holds for all exchanges.
+    /// The name in the setting that stands for all exchanges.
     const ALL: &str = "*";
 
     /// Reads `{exchange or "*": {"elevated" or "urgent": [duration, …]}}`.
@@ -88,7 +88,7 @@ impl Nudges {
         Ok(parsed)
     }
 
-    /// For how long a request stays open until it is announced again, each time.
+    /// How long a request must have been open to be announced again: one duration for each time.
     pub fn after(&self, exchange: &ExchangeId, priority: Priority) -> Vec<Duration> {
         let set = [exchange.as_str(), Self::ALL]
             .into_iter()
@@ -120,11 +120,11 @@ impl ConfigError {
 }
 
 impl Config {
-    /// Reads the settings; `variable` gives the text of a variable, if it is set.
+    /// Reads the settings. `variable` returns the text of a variable, if it is set.
     ///
     /// # Errors
     ///
-    /// Names the variable that is wrong, never its value.
+    /// Fails with the name of the variable that is wrong. The error never contains its value.
     pub fn read(
         variable: impl Fn(&str) -> Option<String>,
         zones: &dyn Zones,
@@ -179,8 +179,8 @@ fn read_storage(given: &dyn Fn(&str) -> Option<String>) -> Result<Storage, Confi
     }
 }
 
-/// The bucket of S3 that the settings name. Where AWS puts it depends on its name: one with a
-/// dot has no certificate of its own.
+/// Reads the settings of an S3 bucket. AWS's certificates do not cover a host name made from a
+/// bucket name with a dot, so such a bucket is addressed by path.
 fn read_s3(given: &dyn Fn(&str) -> Option<String>) -> Result<s3::Settings, ConfigError> {
     let needed = |name: &'static str| {
         given(name).ok_or_else(|| ConfigError::new(name, "must be set with STORAGE_TYPE=s3"))
@@ -227,7 +227,7 @@ fn read_s3(given: &dyn Fn(&str) -> Option<String>) -> Result<s3::Settings, Confi
     })
 }
 
-/// A URL that others are built on, without a slash at its end.
+/// Parses a URL that others are built on, and removes slashes at its end.
 fn parse_base_url(text: &str, variable: &'static str) -> Result<String, ConfigError> {
     let url = Url::parse(text).ok().filter(|url| {
         let is_plain = url.query().is_none() && url.fragment().is_none();

@@ -12,37 +12,38 @@ use crate::storage::disk;
 use crate::storage::rows::SummaryCache;
 
 thread_local! {
-    /// The memory of this isolate: it runs on one thread.
+    /// The memory of this isolate, which runs on one thread.
     static ISOLATE: Rc<Isolate> = Rc::default();
 }
 
-/// What an isolate remembers; all of it can be lost at any time.
+/// What an isolate remembers. All of it can be lost at any time.
 #[derive(Default)]
 pub struct Isolate {
     /// The settings.
     pub config: RefCell<Option<Rc<Config>>>,
     /// Keys that were found in the bucket.
     pub keys: RefCell<HashMap<KeyHash, KnownKey>>,
-    /// What is known of a directory.
+    /// What is known about the directory, if the bucket is one.
     pub disk: Rc<disk::Memory>,
     /// Summaries that the backend does not list.
     pub summaries: SummaryCache,
-    /// Exchanges of which everything is there: nothing is left to import.
+    /// Exchanges that are complete, so that nothing is left to import.
     pub imported: RefCell<HashSet<ExchangeId>>,
-    /// Exchanges that this isolate is importing, and when to take that work for lost.
+    /// Exchanges that this isolate is importing, each with the moment when that work counts as
+    /// lost.
     pub importing: RefCell<HashMap<ExchangeId, Timestamp>>,
-    /// Records of executors, by key and tag.
+    /// Texts of executors' records, by key and tag.
     pub records: SummaryCache,
-    /// Whether a newer version has written to the bucket, so that this one must not.
+    /// Whether a newer version has written to the bucket, so that this version must not.
     pub is_outdated: Cell<bool>,
     /// Access tokens of providers.
     pub tokens: Tokens,
-    /// Executors and days for which the deletion of old attempts is arranged.
+    /// Executors and days for which the deletion of old attempts has been arranged.
     pub swept: RefCell<HashSet<String>>,
 }
 
 impl Isolate {
-    /// The memory of the isolate that this runs in.
+    /// Returns the memory of the isolate that this runs in.
     pub fn of_this_thread() -> Rc<Self> {
         ISOLATE.with(Rc::clone)
     }
@@ -51,8 +52,8 @@ impl Isolate {
 /// A key that was found in the bucket.
 #[derive(Clone)]
 pub struct KnownKey {
-    /// Whose it is.
+    /// The executor that the key belongs to.
     pub executor: ExecutorId,
-    /// Until when this is believed without asking again.
+    /// Until when the isolate trusts this without looking again.
     pub until: Timestamp,
 }

@@ -1,25 +1,25 @@
-//! MESS Exchange: an HTTP server through which software asks for things that need hands and
-//! eyes, as a Worker over one bucket: on Cloudflare over R2, in workerd over S3 or a directory.
+//! MESS Exchange: an HTTP server through which software asks for things that need hands and eyes.
+//! It is a Worker over one bucket: on Cloudflare over R2, and in workerd over S3 or a directory.
 //!
-//! Data flows one way: [`api`] parses a request and calls a [`service`], which loads from
-//! [`storage`], lets the [`domain`] decide, and saves. What a mutation owes is written ahead
-//! and seen through by [`service::tick`].
+//! Data flows one way. [`api`] parses a request and calls a [`service`]. The service loads from
+//! [`storage`], lets the [`domain`] decide, and saves. It writes ahead what a mutation owes, and
+//! [`service::tick`] completes what is left.
 //!
 //! | to find | look in |
 //! | --- | --- |
-//! | who may change a thread's status | [`domain::transition`] |
+//! | who may change a thread's status | [`domain::thread::transition`] |
 //! | limits | [`domain::limits`] |
-//! | where each object of the bucket lies | [`storage::layout`] |
+//! | where each object of the bucket is stored | [`storage::layout`] |
 //! | what a bucket must do | [`storage::ObjectStore`] |
-//! | the write path | [`service::update`] |
-//! | what follows a commit | [`service::settle`] |
+//! | the write path | [`service::requests::update`] |
+//! | what follows a commit | [`service::requests::settle`] |
 //! | who is told of what, and when | [`delivery::plan`] |
 //! | providers of notifications and hooks | [`delivery`] |
 //! | recovery after a crash | [`service::tick`] |
 //! | routes | [`api`] |
 //! | error statuses | [`api::problem`] |
 
-// Test code may use arithmetic and slices freely: a panic there is a failed test.
+// Test code may use arithmetic and slices freely, because a panic there is a failed test.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice))]
 
 pub mod api;
@@ -40,7 +40,7 @@ mod layers;
 
 use std::rc::Rc;
 
-// Not called: its version decides what `url` brings along, see Cargo.toml.
+// This crate is not called. Its version decides what `url` brings along, see Cargo.toml.
 use idna_adapter as _;
 use worker::{Context, Env, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 
@@ -66,8 +66,8 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<w
     api::handle(request, env, &runtime::clock::SystemClock, background).await
 }
 
-/// Whether the exchange can run here, for the start script: `{"status": 200, "body": {"storage"}}`
-/// or `{"status": 400, "body": {"error"}}` as JSON. Requests cannot reach it.
+/// Checks for the start script whether the exchange can run here. Returns JSON: `{"status": 200,
+/// "body": {"storage"}}` or `{"status": 400, "body": {"error"}}`. Requests cannot reach it.
 #[cfg(not(feature = "tools"))]
 #[wasm_bindgen::prelude::wasm_bindgen(wasm_bindgen_futures = worker::wasm_bindgen_futures)]
 pub async fn check(env: Env) -> String {
@@ -84,7 +84,7 @@ pub async fn check(env: Env) -> String {
     answer.to_string()
 }
 
-/// Does the maintenance that is due at the scheduled time.
+/// Runs the maintenance that is due at the scheduled time.
 #[event(scheduled)]
 async fn scheduled(event: ScheduledEvent, env: Env, context: ScheduleContext) {
     let context = Rc::new(context);

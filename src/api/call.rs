@@ -1,4 +1,4 @@
-//! A request as a handler sees it: parsed step by step, with errors that name what is wrong.
+//! A request as a handler sees it. It is parsed step by step, with errors that name what is wrong.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -23,12 +23,12 @@ use crate::runtime::js;
 use crate::service::ServiceError;
 use crate::service::members::authenticate::{Login, authenticate};
 
-/// How much of a body is read at all.
+/// The most bytes of a body that are read at all.
 const DRAINED_BYTES: usize = 4 * BODY_BYTES;
 
-/// A body of at most so many bytes is read at once.
+/// A body of at most this many bytes is read in one go.
 const SHORT_BYTES: usize = 64 * 1024;
-/// How long such a body may take.
+/// How long it may take until such a body is complete.
 const SHORT_WITHIN: Duration = Duration::from_secs(30);
 
 /// A request with its path parameters.
@@ -37,25 +37,26 @@ pub struct Call {
     pub app: Rc<App>,
     /// The request.
     pub request: Request,
-    /// Its method; the runtime's own type takes methods that it does not know for GET.
+    /// Its method. It is kept as text, because the runtime's own type turns unknown methods into
+    /// GET.
     pub method: String,
-    /// The path's parameters as they stand in it, percent-encoded.
+    /// The parameters of the path, still percent-encoded.
     pub params: HashMap<&'static str, String>,
 }
 
-/// Who calls.
+/// Who makes the call.
 pub struct Caller {
-    /// The exchange, of the path and of the key.
+    /// The exchange of the path and of the key.
     pub exchange: ExchangeId,
-    /// The executor whose key it is.
+    /// The executor that the key belongs to.
     pub executor: ExecutorId,
-    /// Whether everything of the exchange is there: false while a bucket is being imported.
+    /// Whether the exchange is complete. It is not while another server's bucket is being imported.
     pub is_imported: bool,
 }
 
 impl Caller {
-    /// What became of a call that concerns one thread: while a bucket is being imported, a thread
-    /// that is missing may only not be there yet.
+    /// Corrects the outcome of a call about one thread. While another server's bucket is being
+    /// imported, a missing thread may just not be imported yet.
     pub fn found<T>(&self, outcome: Result<T, ServiceError>) -> Result<T, ServiceError> {
         match outcome {
             Err(ServiceError::NoThread) if !self.is_imported => Err(ServiceError::Importing),
@@ -65,7 +66,7 @@ impl Caller {
 }
 
 impl Call {
-    /// A header, if it is there and is text.
+    /// Returns a header, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<String> {
         self.request.headers().get(name).ok().flatten()
     }
@@ -108,7 +109,8 @@ impl Call {
         }
     }
 
-    /// Who calls: the executor of the bearer key, in the exchange of the path.
+    /// Authenticates the caller: the executor that the bearer key belongs to, in the exchange of
+    /// the path.
     pub async fn caller(&self) -> Result<Caller, ApiError> {
         let exchange = self.exchange()?;
         let header = self.header("Authorization").unwrap_or_default();
@@ -131,11 +133,11 @@ impl Call {
         })
     }
 
-    /// The query's parameters among `known`; others are ignored.
+    /// The query's parameters that are among `known`. Others are ignored.
     ///
     /// # Errors
     ///
-    /// One of them is given twice.
+    /// Fails if one of them is given twice.
     pub fn query(&self, known: &[&'static str]) -> Result<HashMap<&'static str, String>, ApiError> {
         let mut given = HashMap::new();
         let url = self.request.inner().url();
@@ -157,7 +159,7 @@ impl Call {
         parse_fields(&self.body(limit).await?)
     }
 
-    /// The same; no fields where there is no body.
+    /// The same, but a request without a body has no fields.
     pub async fn optional_fields(&mut self, limit: usize) -> Result<Fields, ApiError> {
         let body = self.body(limit).await?;
         if body.is_empty() {
@@ -176,10 +178,10 @@ impl Call {
         }
     }
 
-    /// The body, of which no more than `limit` bytes are kept whatever its declared length.
+    /// Reads the body. Keeps no more than `limit` bytes, whatever its declared length.
     ///
-    /// A longer one is read on for a while and thrown away: a client that is still writing when
-    /// the connection closes would never see why.
+    /// A body that is too long is read a while longer and discarded. Otherwise the connection would
+    /// close while the client is still writing, and the client would never see why.
     async fn body(&mut self, limit: usize) -> Result<Vec<u8>, ApiError> {
         let length = self.header("Content-Length");
         let length = length.and_then(|text| text.parse().ok());
@@ -228,9 +230,9 @@ fn is_json(content_type: &str) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// The versions that an `If-Match` or `If-None-Match` header names; `None` for `*`.
+/// The versions that an `If-Match` or `If-None-Match` header names, or `None` for `*`.
 ///
-/// A tag that is none of ours matches nothing. `weak` says whether `W/` tags count.
+/// A tag that is not one of this server's matches nothing. `weak` says whether `W/` tags count.
 pub fn versions(header: &str, weak: bool) -> Option<Vec<Version>> {
     if header.trim() == "*" {
         return None;

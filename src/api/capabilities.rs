@@ -1,4 +1,4 @@
-//! `/capabilities`: what the members of an exchange can do, and what that means.
+//! `/capabilities`: the capabilities of an exchange's members, and what they mean.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::domain::limits::EXECUTOR_BYTES;
 use crate::domain::member::capability::Capability;
 use crate::service::members::capabilities;
 
-/// 200 with all capabilities, those of the catalogue and those that are only claimed.
+/// 200 with all capabilities: those in the catalogue and those that executors have.
 pub async fn list(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller().await?;
     let query = call.query(&["tag"])?;
@@ -18,7 +18,7 @@ pub async fn list(call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::json(200, &json!({ "capabilities": listed })))
 }
 
-/// 200 with the entry as it is in the catalogue now.
+/// 200 with the capability as it is in the catalogue now.
 pub async fn put(mut call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller().await?;
     let id = call.capability()?;

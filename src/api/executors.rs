@@ -16,7 +16,7 @@ pub async fn list(call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::json(200, &json!({ "executors": executors })))
 }
 
-/// 200 when the caller's own profile is changed.
+/// 200 after the caller's own profile was changed.
 pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
     let caller = owner(&call).await?;
     let mut fields = call.fields(EXECUTOR_BYTES).await?;
@@ -34,7 +34,7 @@ pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::json(200, &body))
 }
 
-/// 200 with the caller's own profile, credentials masked.
+/// 200 with the caller's own profile, in which credentials are masked.
 pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let caller = owner(&call).await?;
     let profile = owner::profile(&call.app, &caller.exchange, &caller.executor).await?;
@@ -48,14 +48,14 @@ pub async fn deliveries(call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::json(200, &json!({ "deliveries": list })))
 }
 
-/// 200 with what came of a test notification through each of the caller's channels.
+/// 200 with the outcome of a test notification through each of the caller's channels.
 pub async fn test(call: Call) -> Result<Reply, ApiError> {
     let caller = owner(&call).await?;
     let results = owner::test(&call.app, &caller.exchange, &caller.executor).await?;
     Ok(Reply::json(200, &json!({ "results": results })))
 }
 
-/// The caller, if the executor of the path is the caller itself.
+/// Returns the caller, if the executor in the path is the caller itself.
 async fn owner(call: &Call) -> Result<Caller, ApiError> {
     let caller = call.caller().await?;
     if call.executor()? == caller.executor {

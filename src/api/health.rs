@@ -1,4 +1,4 @@
-//! `GET /health`: is the server there, and does its bucket answer?
+//! `GET /health`: whether the server is there, and whether its bucket answers.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::reply::Reply;
 use crate::domain::ids::ExchangeId;
 use crate::service::ServiceError;
 
-/// What this server is.
+/// What `/health` says about this server.
 #[derive(Serialize)]
 struct Health<'a> {
     status: &'static str,
@@ -16,11 +16,11 @@ struct Health<'a> {
     version: &'static str,
     commit: &'static str,
     storage: &'static str,
-    /// The exchange for clients that know none.
+    /// The exchange for clients that do not know one.
     exchange_id: &'a ExchangeId,
 }
 
-/// 200 with what this server is; with `?deep=1` only after one read from the bucket.
+/// 200 with what this server is. With `?deep=1`, it reads from the bucket first.
 pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let query = call.query(&["deep"])?;
     if query.get("deep").is_some_and(|deep| deep == "1") {

@@ -1,8 +1,10 @@
-//! The one parser of request bodies: strict JSON within the limits, kept as it came.
+//! The one parser of request bodies. It accepts strict JSON within the limits, and keeps it as it
+//! came.
 //!
-//! Refused, with the path of what is wrong: nesting or more values than the limits allow, control characters in
-//! any string or name, and a name that stands twice in an object (RFC 7493, section 2.3):
-//! another reader of the log might believe the other one.
+//! It refuses deeper nesting or more values than the limits allow, control characters in a string
+//! or name, and a name that is given twice in an object (RFC 7493, section 2.3). Another reader of
+//! the log might use the other one of the two. An error names the path of what is wrong, except for
+//! too many values.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -18,7 +20,7 @@ use crate::domain::text::{Invalid, has_control};
 ///
 /// # Errors
 ///
-/// It is no JSON, or breaks one of the rules above.
+/// Fails if the body is not JSON, or breaks one of the rules above.
 pub fn parse(body: &[u8]) -> Result<Value, ApiError> {
     let (refused, values) = (RefCell::new(None), Cell::new(0));
     let seed = Strict {
@@ -39,7 +41,7 @@ pub fn parse(body: &[u8]) -> Result<Value, ApiError> {
     })
 }
 
-/// Where a value stands in the body.
+/// The position of a value in the body.
 enum Path<'a> {
     Root,
     Field(&'a Path<'a>, &'a str),
@@ -58,7 +60,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// Reads one value under the rules.
+/// Reads one value by the rules.
 #[derive(Clone, Copy)]
 struct Strict<'a> {
     path: &'a Path<'a>,
@@ -255,7 +257,7 @@ mod tests {
         let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(parse(nested(JSON_DEPTH).as_bytes()).is_ok());
         assert!(refused(&nested(JSON_DEPTH + 1)).contains("is nested deeper than 64 levels"));
-        // Far beyond, the parser stops as early.
+        // Even far beyond the limit, the parser stops just as early.
         assert!(refused(&nested(1_000_000)).contains("nested deeper"));
     }
 }

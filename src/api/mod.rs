@@ -1,4 +1,4 @@
-//! The HTTP interface: what is common to every request and answer.
+//! The HTTP interface: what all requests and answers have in common.
 
 mod call;
 mod capabilities;
@@ -22,7 +22,7 @@ use problem::ApiError;
 use reply::Reply;
 use router::{HEAD, HEALTH, OPTIONS, route};
 
-/// What the server's log tells of a request.
+/// What the server's log says about a request.
 #[derive(Serialize)]
 struct Logged<'a> {
     level: &'static str,
@@ -39,7 +39,7 @@ struct Logged<'a> {
 ///
 /// # Errors
 ///
-/// The runtime refuses the response.
+/// Fails if the runtime refuses the response.
 pub async fn handle(
     request: Request,
     env: Env,
@@ -51,7 +51,7 @@ pub async fn handle(
     let (method, path) = (request.inner().method(), request.path());
     let reply = match App::from_env(&env, background) {
         Ok(_) if method == OPTIONS => Ok(Reply::empty(204)),
-        // Health still says that it is there: restarting an old version does not make it new.
+        // `/health` still answers, because restarting an old version would not make it newer.
         Ok(app) if app.isolate.is_outdated.get() && path != HEALTH => Err(ApiError::Outdated),
         Ok(app) => route(app, request, env, &method, &path).await,
         Err(error) => Err(ApiError::Internal(error.to_string())),
@@ -69,7 +69,7 @@ pub async fn handle(
     reply.into_response(&request_id, method == HEAD)
 }
 
-/// The client's `X-Request-Id` if it is fit for a header and a log line, else a new one.
+/// The client's `X-Request-Id`, if it is fit for a header and a log line. Otherwise a new id.
 fn request_id(request: &Request, clock: &dyn Clock) -> String {
     let given = request.headers().get("X-Request-Id").ok().flatten();
     given

@@ -1,4 +1,4 @@
-//! Everything that a request can be refused for: one error, with one status and one code each.
+//! Every reason to refuse a request. Each error has one status and one code.
 
 use serde_json::{Map, Value, json};
 
@@ -7,31 +7,32 @@ use crate::domain::thread::transition::Refusal;
 use crate::runtime::log;
 use crate::service::ServiceError;
 
-/// Seconds after which a client should ask again when the bucket does not answer.
+/// Seconds after which a client should try again if the store does not answer.
 const RETRY_SOON: u32 = 2;
-/// Seconds after which a client should ask again while a bucket is imported.
+/// Seconds after which a client should try again during an import or after a newer version took
+/// over.
 const RETRY_LATER: u32 = 5;
 
-/// Why a request was not answered with what it asked for.
+/// Why a request did not get what it asked for.
 #[derive(Debug)]
 pub enum ApiError {
-    /// The body is no JSON.
+    /// The body is not valid JSON.
     Malformed(String),
     /// A field, a parameter or an id is wrong.
     Invalid(Invalid),
-    /// There is no key, or none that is known.
+    /// The key is missing or unknown.
     Unauthenticated,
-    /// The key belongs to another exchange.
+    /// The key belongs to another exchange than that of the path.
     OtherExchange,
     /// The profile belongs to another executor.
     OtherExecutor,
-    /// This deployment asks for a registration token.
+    /// This deployment requires a registration token.
     RegistrationToken,
     /// There is nothing at this path.
     NoPath,
-    /// The path does not take this method.
+    /// The path does not support this method.
     Method {
-        /// The methods that it takes.
+        /// The methods that it supports.
         allow: String,
     },
     /// The body is too large.
@@ -39,9 +40,9 @@ pub enum ApiError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     BodyTooSlow,
-    /// The body holds too many values.
+    /// The body contains too many values.
     TooManyValues {
         /// The limit.
         limit: usize,
@@ -52,7 +53,7 @@ pub enum ApiError {
     Outdated,
     /// The service refused or failed.
     Service(ServiceError),
-    /// The server itself failed; the text is for the log only.
+    /// The server itself failed. The text is for the log only.
     Internal(String),
 }
 
@@ -74,18 +75,19 @@ impl From<worker::Error> for ApiError {
     }
 }
 
-/// A refusal or a failure as plain data, for whatever interface tells a client of it.
+/// A refusal or a failure as plain data, for any interface that reports it to a client.
 #[derive(Debug)]
 pub struct Problem {
-    /// The HTTP status that fits it.
+    /// The HTTP status.
     pub status: u16,
-    /// What programs tell it by; it does not change within a version of the interface.
+    /// The code by which programs recognize it. It does not change within a version of the
+    /// interface.
     pub code: &'static str,
     /// A sentence for people.
     pub sentence: String,
-    /// What else belongs to it, by name.
+    /// Further data, by name.
     pub data: Map<String, Value>,
-    /// What HTTP says of it in headers.
+    /// Further headers for HTTP.
     pub headers: Vec<(&'static str, String)>,
 }
 
@@ -110,7 +112,7 @@ impl Problem {
         self
     }
 
-    /// The body of an answer that tells of it.
+    /// The body of the answer that reports it.
     pub fn to_json(&self) -> Value {
         let mut body = Map::new();
         body.insert("error".to_owned(), json!(self.sentence));
@@ -121,7 +123,8 @@ impl Problem {
 }
 
 impl ApiError {
-    /// What a client is told; what went wrong inside is logged, once, with the request's id.
+    /// Returns what the client is told. If the server itself failed, logs the cause once, with the
+    /// id of the request.
     pub fn into_problem(self, request_id: &str) -> Problem {
         if let Some(cause) = self.cause() {
             log::write(&json!({
@@ -131,7 +134,7 @@ impl ApiError {
         self.problem()
     }
 
-    /// What the log needs to know of an error that is the server's own.
+    /// The cause to log, if the error is the server's own.
     fn cause(&self) -> Option<String> {
         match self {
             Self::Internal(reason) => Some(reason.clone()),
@@ -142,7 +145,7 @@ impl ApiError {
         }
     }
 
-    /// The one place where errors get their status.
+    /// Gives each error its status. This is the only place that does.
     fn problem(self) -> Problem {
         match self {
             Self::Malformed(problem) => {

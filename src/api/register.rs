@@ -1,4 +1,4 @@
-//! `POST /register`: join an exchange.
+//! `POST /register`: joins an exchange.
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -12,7 +12,7 @@ use crate::domain::text::Invalid;
 use crate::service::members::executors::parse_profile;
 use crate::service::members::register::register;
 
-/// 201 with the key, which is shown this once.
+/// 201 with the key, which is shown only this once.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     let exchange = call.exchange()?;
     let mut fields = call.fields(EXECUTOR_BYTES).await?;
@@ -40,7 +40,7 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::json(201, &body))
 }
 
-/// Compares digests, so that the time taken tells nothing of where two tokens differ.
+/// Compares digests, so that the time that this takes does not tell where two tokens differ.
 fn is_same(a: &str, b: &str) -> bool {
     Sha256::digest(a.as_bytes()) == Sha256::digest(b.as_bytes())
 }

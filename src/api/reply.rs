@@ -1,4 +1,5 @@
-//! Answers: plain data until the last moment, then a response with the headers that all have.
+//! Answers. They stay plain data until the end, and then become a response with the headers that
+//! all responses have.
 
 use serde::Serialize;
 use worker::web_sys;
@@ -13,48 +14,48 @@ pub struct Reply {
     pub status: u16,
     /// What is sent.
     pub body: Body,
-    /// What may be kept of it, and by whom.
+    /// Who may cache it.
     pub cache: Cache,
-    /// Headers of this answer alone.
+    /// Headers that only this answer has.
     pub headers: Vec<(&'static str, String)>,
 }
 
 /// What is sent.
 #[derive(Debug)]
 pub enum Body {
-    /// Nothing.
+    /// No body.
     Empty,
-    /// JSON.
+    /// A JSON text.
     Json(String),
-    /// Anything else that is at hand.
+    /// Any other body that is complete.
     Bytes {
         /// Its media type.
         media_type: &'static str,
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// What comes bit by bit.
+    /// A body that is streamed.
     Stream {
         /// Its media type.
         media_type: String,
-        /// Where it comes from.
+        /// The stream.
         stream: web_sys::ReadableStream,
     },
 }
 
-/// What may be kept of an answer (RFC 9111).
+/// How an answer may be cached (RFC 9111).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cache {
-    /// Nothing, by anyone.
+    /// Not at all.
     NoStore,
-    /// By its reader, who asks each time whether it is still so.
+    /// By the client, which must revalidate it each time.
     Revalidate,
-    /// By its reader, for ever.
+    /// By the client, for ever.
     Immutable,
 }
 
 impl Cache {
-    /// The header `Cache-Control`.
+    /// The value of the `Cache-Control` header.
     fn as_str(self) -> &'static str {
         match self {
             Self::NoStore => "no-store",
@@ -64,7 +65,7 @@ impl Cache {
     }
 }
 
-/// What every answer allows a browser, from any origin.
+/// The headers that allow browsers to call this server from any origin.
 const CORS: [(&str, &str); 4] = [
     ("Access-Control-Allow-Origin", "*"),
     (
@@ -82,7 +83,7 @@ const CORS: [(&str, &str); 4] = [
 ];
 
 impl Reply {
-    /// An answer without a body.
+    /// Makes an answer without a body.
     pub fn empty(status: u16) -> Self {
         Self {
             status,
@@ -92,9 +93,9 @@ impl Reply {
         }
     }
 
-    /// An answer with JSON.
+    /// Makes an answer with a JSON body.
     pub fn json<B: Serialize>(status: u16, body: &B) -> Self {
-        // Only a map with names that are no strings could fail, and no answer has one.
+        // Only a map whose names are not strings could fail, and no answer contains one.
         let body = serde_json::to_string(body).unwrap_or_default();
         Self {
             body: Body::Json(body),
@@ -102,18 +103,18 @@ impl Reply {
         }
     }
 
-    /// This answer with one more header.
+    /// Adds a header to this answer.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: String) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// The response, with the headers that every response has; without the body for HEAD.
+    /// Makes the response, with the headers that every response has. An answer to HEAD has no body.
     ///
     /// # Errors
     ///
-    /// The runtime refuses a header.
+    /// Fails if the runtime refuses a header.
     pub fn into_response(self, request_id: &str, head: bool) -> worker::Result<web_sys::Response> {
         let media_type = match &self.body {
             Body::Empty => None,

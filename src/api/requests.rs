@@ -1,4 +1,4 @@
-//! `/requests`: posting, listing, reading and changing requests.
+//! `/requests`: posts, lists, reads and changes requests.
 
 use super::call::{Call, Caller, versions};
 use super::problem::ApiError;
@@ -29,8 +29,8 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
         .header("ETag", entity_tag(version)))
 }
 
-/// 200 with the request, as it is by now; 304 when the client has this version and nothing has
-/// fallen due since.
+/// 200 with the request as of now, or 304 if the client has this version and nothing has fallen due
+/// since.
 pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller().await?;
     let reference = call.reference()?;
@@ -44,7 +44,7 @@ pub async fn get(call: Call) -> Result<Reply, ApiError> {
     if let Some(state) = thread.state.as_of(now) {
         thread.state = state;
     }
-    // One version may fall due twice, so that its tag alone would hide the second time.
+    // Something may fall due twice for one version, so an equal tag could hide the second time.
     let reply = if known && !version.is_due {
         Reply::empty(304)
     } else {
@@ -58,7 +58,7 @@ pub async fn patch(call: Call) -> Result<Reply, ApiError> {
     change(call, true, Update::parse).await
 }
 
-/// 200 with when the claim ends from now on.
+/// 200 with the moment at which the renewed claim ends.
 pub async fn renew(call: Call) -> Result<Reply, ApiError> {
     change(call, false, Update::parse_renewal).await
 }

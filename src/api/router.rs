@@ -15,7 +15,7 @@ use crate::app::App;
 
 const GET: &str = "GET";
 pub const HEAD: &str = "HEAD";
-/// Where this server says how it is.
+/// The path under which this server reports its health.
 pub const HEALTH: &str = "/health";
 pub const OPTIONS: &str = "OPTIONS";
 const PATCH: &str = "PATCH";
@@ -24,7 +24,7 @@ const PUT: &str = "PUT";
 
 type Handler = fn(Call) -> LocalBoxFuture<'static, Result<Reply, ApiError>>;
 
-/// A path with its parameters, and what each method does there.
+/// A path with its parameters, and the handler of each of its methods.
 struct Route {
     path: &'static str,
     methods: &'static [(&'static str, Handler)],
@@ -37,7 +37,7 @@ impl Route {
     }
 }
 
-/// Every path of the exchange. HEAD works where GET does, OPTIONS everywhere.
+/// Every path of the exchange. HEAD works wherever GET does, and OPTIONS works everywhere.
 const ROUTES: &[Route] = &[
     Route {
         path: HEALTH,
@@ -94,25 +94,25 @@ const ROUTES: &[Route] = &[
     },
 ];
 
-/// Paths below an exchange at which there is nothing: only its members are told so.
+/// Every other path below an exchange. Only members are told that there is nothing.
 const BELOW_AN_EXCHANGE: &str = "/api/v1/exchanges/:exchange_id/*rest";
 
-/// What the router hands to a route.
+/// The data that the router passes to a route.
 struct Dispatch {
     app: Rc<App>,
     method: String,
-    /// Where the route leaves its answer; stays empty when no route matched.
+    /// Where the route leaves its answer. It stays empty if no route matches.
     answer: Rc<RefCell<Option<Result<Reply, ApiError>>>>,
 }
 
-/// Finds what answers a request, and calls it.
+/// Finds the route of a request and runs its handler.
 ///
-/// The router holds only the routes that have as many segments as the path: it is made anew for each request,
-/// since it takes each request's own data, and most of its cost is that of making it.
+/// The router is made anew for each request, because it takes the request's own data. Making it is
+/// most of its cost, so it contains only the routes that have as many segments as the path.
 ///
 /// # Errors
 ///
-/// What the request is refused for.
+/// Fails with the error for which the request is refused.
 pub async fn route(
     app: Rc<App>,
     request: Request,
@@ -153,8 +153,8 @@ pub async fn route(
     answer.unwrap_or(Err(ApiError::NoPath))
 }
 
-/// Calls `handler` and leaves its answer where [`route`] finds it: the router itself knows
-/// only responses of the runtime.
+/// Calls `handler` and leaves its answer where [`route`] finds it, because the router itself can
+/// only return responses of the runtime.
 async fn dispatch<F>(
     path: &'static str,
     request: Request,
@@ -182,11 +182,11 @@ where
     };
     let replied = handler(call).await;
     answer.replace(Some(replied));
-    // Nobody looks at this: making a response would be a crossing to JavaScript.
+    // Nobody looks at this result. Making a response would need a crossing to JavaScript.
     Err(worker::Error::RustError(String::new()))
 }
 
-/// Runs the handler of the call's method.
+/// Runs the handler for the call's method.
 async fn run(methods: &'static [(&'static str, Handler)], call: Call) -> Result<Reply, ApiError> {
     let wanted = match call.method.as_str() {
         HEAD => GET,
@@ -212,7 +212,8 @@ fn allow(methods: &[(&str, Handler)]) -> String {
     names.join(", ")
 }
 
-/// The exchange of a path that ends in a slash: the router would match it with nothing at all.
+/// The exchange of a path that ends in a slash. For such a path the router may find no route at
+/// all, not even the one for all other paths below an exchange.
 fn exchange_of_folder(path: &str) -> Option<&str> {
     let rest = path.strip_prefix("/api/v1/exchanges/")?.strip_suffix('/')?;
     let (exchange, _) = rest.split_once('/')?;

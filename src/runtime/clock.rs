@@ -1,4 +1,4 @@
-//! Time and randomness: the only file that reads either.
+//! Time and randomness. This is the only file that reads either.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use crate::domain::time::Timestamp;
 
-/// Where the current moment and random bytes come from.
+/// The source of the current moment and of random bytes.
 #[async_trait(?Send)]
 pub trait Clock {
     /// The current moment.
     fn now(&self) -> Timestamp;
-    /// Fills `bytes` from a source fit for secrets.
+    /// Fills `bytes` from a source that is fit for secrets.
     fn random(&self, bytes: &mut [u8]);
     /// Waits.
     async fn sleep(&self, duration: Duration);
@@ -31,14 +31,14 @@ impl dyn Clock + '_ {
         uuid::Builder::from_random_bytes(self.random_bytes()).into_uuid()
     }
 
-    /// A random id of 12 hex digits, for a thing of which there are few.
+    /// A random id of 12 hex digits, for things of which there are few.
     pub fn new_entry_id(&self) -> String {
         let mut id = self.new_id().simple().to_string();
         id.truncate(12);
         id
     }
 
-    /// Waits for a random part of `most`.
+    /// Waits for a random time of at most `most`.
     pub async fn jitter(&self, most: Duration) {
         self.sleep(most.mul_f64(self.random_share())).await;
     }
@@ -49,7 +49,7 @@ impl dyn Clock + '_ {
     }
 }
 
-/// The runtime's clock. On Cloudflare it stands still while code runs and moves with each
+/// The runtime's clock. On Cloudflare it stands still while code runs, and advances with each
 /// answer from outside.
 pub struct SystemClock;
 

@@ -1,5 +1,6 @@
-//! Crossings between WebAssembly and JavaScript, where one does for what the `worker` crate does
-//! piece by piece. Each crossing costs a microsecond or more, which shows in a call of 200.
+//! Crossings between WebAssembly and JavaScript. Each of these functions crosses once, or a few
+//! times, where the `worker` crate crosses for every piece. A crossing costs a microsecond or more,
+//! which matters in a call that takes 200.
 
 use serde::{Serialize, Serializer};
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -11,7 +12,7 @@ use worker::web_sys::{ReadableStream, RequestInit, Response, ResponseInit};
 
 #[wasm_bindgen]
 extern "C" {
-    /// The binding of a service, such as that of a directory.
+    /// The binding of a service, such as the disk service.
     #[derive(Clone)]
     pub type ServiceBinding;
 
@@ -22,7 +23,7 @@ extern "C" {
     fn fetch_with(this: &ServiceBinding, url: &str, init: &RequestInit)
     -> Result<Promise, JsValue>;
 
-    /// Writes a line to the log of the runtime.
+    /// Writes a line to the runtime's log.
     #[wasm_bindgen(js_namespace = console, js_name = log)]
     pub fn console_log(line: &str);
 }
@@ -30,17 +31,17 @@ extern "C" {
 /// The body of a response.
 #[derive(Clone, Copy)]
 pub enum Content<'a> {
-    /// None.
+    /// No body.
     None,
-    /// This text, which crosses faster than its bytes.
+    /// A text. It crosses faster than its bytes would.
     Text(&'a str),
-    /// These bytes.
+    /// Bytes.
     Bytes(&'a [u8]),
-    /// What comes from a stream.
+    /// A stream.
     Stream(&'a ReadableStream),
 }
 
-/// Names and values of headers, as an object.
+/// The names and values of headers, as an object.
 struct Headers<'a>(&'a [(&'a str, &'a str)]);
 
 impl Serialize for Headers<'_> {
@@ -55,11 +56,11 @@ struct Init<'a> {
     headers: Headers<'a>,
 }
 
-/// A response. No header may be given twice.
+/// Makes a response. No header may be given twice.
 ///
 /// # Errors
 ///
-/// The runtime refuses a header or the status.
+/// Fails if the runtime refuses a header or the status.
 pub fn response(
     status: u16,
     headers: &[(&str, &str)],
@@ -70,7 +71,7 @@ pub fn response(
     let response = match content {
         Content::None => Response::new_with_opt_str_and_init(None, &init),
         Content::Text(text) => Response::new_with_opt_str_and_init(Some(text), &init),
-        // A copy: what the response holds must not be the memory of WebAssembly, which moves.
+        // This is a copy, because the response must not hold memory of WebAssembly, which can move.
         Content::Bytes(bytes) => {
             let copy = Uint8Array::from(bytes);
             Response::new_with_opt_buffer_source_and_init(Some(copy.unchecked_ref()), &init)
@@ -100,7 +101,7 @@ pub fn service(env: &Env, name: &str) -> Option<ServiceBinding> {
 ///
 /// # Errors
 ///
-/// There is no answer.
+/// Fails if there is no answer.
 pub async fn fetch(
     service: &ServiceBinding,
     method: &str,
@@ -126,21 +127,21 @@ pub async fn fetch(
     Ok(JsFuture::from(promise).await?.unchecked_into())
 }
 
-/// The whole of a body, which is to be short.
+/// Reads a whole body, which should be short.
 ///
 /// # Errors
 ///
-/// It broke off.
+/// Fails if the body breaks off.
 pub async fn whole_body(buffer: Result<Promise, JsValue>) -> worker::Result<Vec<u8>> {
     let buffer = JsFuture::from(buffer?).await?;
     Ok(Uint8Array::new(&buffer).to_vec())
 }
 
-/// A JavaScript object of what `value` is as JSON, in one crossing whatever it holds.
+/// Makes a JavaScript object from the JSON of `value`, in one crossing whatever it contains.
 ///
 /// # Errors
 ///
-/// It cannot be written as JSON.
+/// Fails if `value` cannot be written as JSON.
 pub fn object(value: &impl Serialize) -> worker::Result<JsValue> {
     let text = serde_json::to_string(value)?;
     Ok(JSON::parse(&text)?)

@@ -1,5 +1,5 @@
-//! What the platform gives: time and randomness, work after the answer, the server's own log,
-//! time zones.
+//! What the platform provides: time, randomness, background work, the server's own log, and time
+//! zones.
 
 pub mod background;
 pub mod clock;

@@ -1,4 +1,5 @@
-//! Time zones, as the runtime's `Intl` knows them: all of the IANA's, at no cost in size.
+//! Time zones from the runtime's `Intl`. It knows all IANA time zones, and they add nothing to the
+//! size of this program.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,7 +10,8 @@ use wasm_bindgen::{JsCast as _, JsValue};
 use crate::domain::member::quiet_hours::Zones;
 use crate::domain::time::Timestamp;
 
-/// Zones that an isolate keeps a formatter of; when there are more it begins anew.
+/// How many formatters an isolate keeps, one for each zone. If there are more, it drops all of them
+/// and starts again.
 const FORMATTERS_KEPT: usize = 100;
 
 /// The zones of the runtime.
@@ -20,7 +22,7 @@ pub struct IntlZones {
 
 impl Zones for IntlZones {
     fn offset(&self, zone: &str, at: Timestamp) -> Option<i64> {
-        // An offset is no zone: it would not follow daylight saving.
+        // An offset is not accepted as a zone, because it would not follow daylight saving time.
         if !zone.starts_with(|c: char| c.is_ascii_alphabetic()) {
             return None;
         }
@@ -54,7 +56,7 @@ impl IntlZones {
         }
         let intl = Reflect::get(&js_sys::global(), &"Intl".into())?;
         let class: Function = Reflect::get(&intl, &"DateTimeFormat".into())?.dyn_into()?;
-        // Throws when there is no such zone.
+        // This throws if there is no such zone.
         let formatter = Reflect::construct(&class, &Array::of2(&"en-US".into(), &options))?;
         if formatters.len() >= FORMATTERS_KEPT {
             formatters.clear();
@@ -64,7 +66,7 @@ impl IntlZones {
     }
 }
 
-/// What the clock on the wall shows at `at`, to the second, read as if it were UTC.
+/// The local time at `at`, to the second, as milliseconds as if it were UTC.
 fn local_time(formatter: &JsValue, at: Timestamp) -> Result<Option<i64>, JsValue> {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds fit in 53 bits")]
     let date = Date::new(&JsValue::from_f64(at.millis() as f64));

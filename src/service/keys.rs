@@ -1,4 +1,5 @@
-//! Whose key it is: one object for each key, under its hash.
+//! API keys: one object for each key, stored under the key's hash, tells which executor it belongs
+//! to.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,16 +10,16 @@ use crate::domain::time::Timestamp;
 use crate::storage::cas::load;
 use crate::storage::{Condition, Put, StoreError, encode, layout};
 
-/// What lies under a key's hash.
+/// What is stored under a key's hash.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct KeyRecord {
-    /// Whose key it is.
+    /// The executor that the key belongs to.
     pub executor_id: ExecutorId,
-    /// Since when.
+    /// When the key was stored.
     pub created_at: Timestamp,
 }
 
-/// Puts the object that tells whose key it is.
+/// Stores which executor a key belongs to, unless the key's object exists already.
 pub async fn put(
     app: &App,
     exchange: &ExchangeId,
@@ -39,7 +40,7 @@ pub async fn put(
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn find(
     app: &App,
     exchange: &ExchangeId,

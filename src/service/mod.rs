@@ -1,4 +1,4 @@
-//! What the exchange does: load, decide, save, and see it through.
+//! What the exchange does: it loads, decides, saves, and sees to what a commit still owes.
 
 pub mod deliveries;
 pub mod due;
@@ -22,28 +22,29 @@ use crate::runtime::background::Dropped;
 use crate::storage::cas::Failure;
 use crate::storage::{StoreError, encode};
 
-/// Milliseconds after the writing of its obligation in which a mutation may start a put.
+/// A mutation may start a put for this many milliseconds after it wrote its obligation.
 ///
-/// Before the tick looks at the obligation for the first time it has long given up.
+/// The tick looks at the obligation only long after this window has closed.
 pub const WRITE_WINDOW: i64 = 30_000;
 
-/// Why a service did not do what was asked.
+/// Why a service did not do what it was asked.
 #[derive(Debug)]
 pub enum ServiceError {
     /// There is no such thread.
     NoThread,
     /// There is no such executor.
     NoExecutor,
-    /// It may be in the bucket of another server, which is still being imported.
+    /// The thread or executor may be in the bucket of another server, which is still being
+    /// imported.
     Importing,
-    /// The rules of the thread are against it.
+    /// The rules of the thread forbid it.
     Refused(Refusal),
     /// The client's condition names another version.
     VersionDiffers {
-        /// The version that the thread is at.
+        /// The current version of the thread.
         version: Version,
     },
-    /// The document would grow beyond its limit.
+    /// The document would exceed its limit.
     TooLarge {
         /// What would be too large.
         what: &'static str,
@@ -52,15 +53,15 @@ pub enum ServiceError {
         /// What the limit counts.
         unit: &'static str,
     },
-    /// What the client gave cannot be.
+    /// What the client gave is not valid.
     Invalid(Invalid),
     /// The executor id is taken.
     AlreadyRegistered,
-    /// Too many others write the same object; try again.
+    /// Too many others are writing the same object. The client should try again.
     Contended,
-    /// The bucket did not answer as it should.
+    /// The store failed, or holds something that cannot be read.
     Store(StoreError),
-    /// The runtime gave up the work.
+    /// The runtime dropped the work.
     Dropped(Dropped),
 }
 
@@ -86,7 +87,7 @@ impl From<Failure<Self>> for ServiceError {
     }
 }
 
-/// Writes a document as JSON, within a limit.
+/// Writes a document as JSON. Fails if it is larger than `limit` bytes.
 pub fn to_json<D: serde::Serialize>(
     document: &D,
     what: &'static str,
@@ -103,7 +104,7 @@ pub fn to_json<D: serde::Serialize>(
     Ok(body)
 }
 
-/// Writes a thread document as JSON, within its limits.
+/// Writes a thread document as JSON. Fails if it exceeds the limits of a thread.
 pub fn thread_to_json(thread: &Thread) -> Result<Vec<u8>, ServiceError> {
     if thread.values() > THREAD_VALUES {
         return Err(ServiceError::TooLarge {

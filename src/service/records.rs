@@ -1,5 +1,5 @@
-//! Executors' records: the one way to read them, to unseal their credentials, to
-//! summarize them.
+//! Executors' records. Services read a record here, unseal its credentials, and make its summary
+//! for lists.
 
 use std::rc::Rc;
 
@@ -15,10 +15,10 @@ use crate::runtime::log::{describe, warn};
 use crate::storage::cas::load;
 use crate::storage::{StoreError, Tag, layout};
 
-/// Executors whose records are kept for the rest of a request or tick.
+/// How many executors' records are kept for the rest of a request or tick.
 const EXECUTORS_KEPT: usize = 50;
 
-/// Whose record it is.
+/// The executor that a record belongs to.
 #[derive(Clone, Copy)]
 pub struct Owner<'a> {
     /// The exchange.
@@ -33,19 +33,21 @@ impl Owner<'_> {
         layout::executor(self.exchange, self.executor)
     }
 
-    /// Whose credentials a sealed text holds.
+    /// The owner's name, to which the credentials in the record are sealed.
     pub fn sealed_for(&self) -> String {
         format!("{}/{}", self.exchange, self.executor)
     }
 }
 
-/// An executor's record, its entries named: read once for this request or tick as long as
-/// they are few, and not at all when this isolate holds it at `tag`. One that cannot be read
-/// is none.
+/// Reads an executor's record and names its entries. Returns `None` if there is no record, or if it
+/// cannot be read.
+///
+/// A request or tick reads each record only once, as long as there are few of them. It reads
+/// nothing at all if this isolate remembers the record at `tag`.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn read(
     app: &App,
     owner: Owner<'_>,
@@ -70,7 +72,7 @@ pub async fn read(
     };
     let mut executor: Executor = match serde_json::from_str(&text) {
         Ok(executor) => executor,
-        // Nobody's news may wait for a record that cannot be read.
+        // One unreadable record must not keep news from everyone else.
         Err(error) => {
             warn(&format!("{key} cannot be read"), &describe(&error));
             return Ok(None);
@@ -85,11 +87,11 @@ pub async fn read(
     Ok(Some(executor))
 }
 
-/// An executor's record as it is in the bucket now, its entries named.
+/// Reads an executor's record as it is in the bucket now, and names its entries.
 ///
 /// # Errors
 ///
-/// There is none, or the store's.
+/// Fails if there is no record, or with the store's error.
 pub async fn read_own(app: &App, owner: Owner<'_>) -> Result<Executor, ServiceError> {
     let loaded = load::<Executor>(app.store.as_ref(), &owner.key()).await?;
     let mut executor = loaded.ok_or(ServiceError::NoExecutor)?.document;
@@ -101,7 +103,7 @@ pub async fn read_own(app: &App, owner: Owner<'_>) -> Result<Executor, ServiceEr
 ///
 /// # Errors
 ///
-/// One of them cannot be unsealed.
+/// Fails if one of the credentials cannot be unsealed.
 pub fn unseal(
     app: &App,
     owner: Owner<'_>,
@@ -117,7 +119,7 @@ pub fn unseal(
     Ok(config)
 }
 
-/// What the row of a list tells of a record.
+/// The summary of a record that lists show.
 pub fn summarize(body: &[u8]) -> Option<String> {
     serde_json::from_slice::<Executor>(body)
         .map_err(|error| warn("an executor's record cannot be read", &describe(&error)))

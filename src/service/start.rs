@@ -1,4 +1,4 @@
-//! Whether the exchange can run here: asked before it serves, where it is started by a script.
+//! Checks whether the exchange can run here. A start script asks this before the exchange serves.
 
 use crate::app::App;
 use crate::storage::format::{self, FormatError};
@@ -8,19 +8,19 @@ use crate::storage::probe::{Unfit, try_conditions};
 /// Why the exchange cannot run here.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store is not fit for it.
+    /// The store is not fit for the exchange.
     #[error(transparent)]
     Unfit(#[from] Unfit),
-    /// The bucket is not for this version.
+    /// This version may not write the bucket.
     #[error(transparent)]
     Format(#[from] FormatError),
 }
 
-/// Tries the bucket; gives its kind.
+/// Tries the store and checks the bucket's format. Returns the kind of store.
 ///
 /// # Errors
 ///
-/// The exchange cannot run here; the text is a sentence for who starts it.
+/// Fails if the exchange cannot run here. The text is a sentence for whoever starts it.
 pub async fn check(app: &App) -> Result<&'static str, StartError> {
     let store = app.store.as_ref();
     try_conditions(store, &layout::trial(app.clock.new_id())).await?;

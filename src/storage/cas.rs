@@ -1,4 +1,5 @@
-//! The one compare-and-swap loop: read, decide, write if nothing changed, else again.
+//! The one compare-and-swap loop: it reads, decides, writes if nothing has changed, and otherwise
+//! starts again.
 
 use std::time::Duration;
 
@@ -9,24 +10,24 @@ use crate::domain::time::Timestamp;
 use crate::runtime::clock::Clock;
 use crate::runtime::log::describe;
 
-/// How often a put is tried before the caller is told to come back.
+/// How many puts are tried before the caller is told to try again later.
 const TRIES: u32 = 8;
-/// The longest wait before the second reload; it doubles from there, to [`LONGEST_WAIT`].
+/// The longest wait before the second reload. It doubles with each reload, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(40);
 const LONGEST_WAIT: Duration = Duration::from_millis(1_500);
 
-/// A document as it was read, with the tag to swap it by.
+/// A document as it was read, with the tag that a swap needs.
 #[derive(Debug)]
 pub struct Loaded<D> {
     /// The document.
     pub document: D,
-    /// The tag of the bytes it was read from.
+    /// The tag of the bytes that it was read from.
     pub tag: Tag,
 }
 
-/// What a decision wants of the store.
+/// What a decision wants to do.
 pub enum Decision<T> {
-    /// Write these bytes, with this summary; `T` is the result once they are stored.
+    /// Write these bytes with this summary. `T` is the result once they are stored.
     Put(Vec<u8>, Option<String>, T),
     /// Nothing needs to be written.
     Keep(T),
@@ -35,23 +36,23 @@ pub enum Decision<T> {
 /// Why a swap was not made.
 #[derive(Debug)]
 pub enum Failure<E> {
-    /// The decision refused.
+    /// The decision refused the swap.
     Refused(E),
-    /// Too many others write the object, or the deadline has passed.
+    /// Too many others are writing the object, or the deadline has passed.
     Contended,
-    /// The store failed; what it did is unknown.
+    /// The store failed, and it is unknown what it did.
     Store(StoreError),
 }
 
 /// The outcome of a swap.
 pub struct Swapped<T, E> {
-    /// What came of it.
+    /// What the swap returns.
     pub result: Result<T, Failure<E>>,
-    /// Whether every put that was issued got a definite answer.
+    /// Whether every put that was sent got a definite answer.
     pub definite: bool,
 }
 
-/// The object to swap, and until when a put of it may start.
+/// The object to swap, and the deadline for its puts.
 pub struct Target<'a> {
     /// The bucket.
     pub store: &'a dyn ObjectStore,
@@ -59,7 +60,7 @@ pub struct Target<'a> {
     pub clock: &'a dyn Clock,
     /// The object's key.
     pub key: &'a str,
-    /// No put starts later than this.
+    /// No put starts after this moment.
     pub deadline: Timestamp,
 }
 
@@ -67,7 +68,7 @@ pub struct Target<'a> {
 ///
 /// # Errors
 ///
-/// The store's, or that the object is not such a document.
+/// Fails with the store's error, or if the object is not such a document.
 pub async fn load<D: DeserializeOwned>(
     store: &dyn ObjectStore,
     key: &str,
@@ -84,12 +85,12 @@ pub async fn load<D: DeserializeOwned>(
     }
 }
 
-/// Swaps the document under `target.key`, beginning with `current` as the caller read it.
+/// Swaps the document under `target.key`, starting from `current` as the caller read it.
 ///
-/// 1. `decide` on the current document.
-/// 2. Put the result under the condition that nothing changed.
-/// 3. After anything but a definite success **reload first**: if `ours` finds this mutation in
-///    the stored document, an unclear put has won; else decide again.
+/// 1. Let `decide` decide on the current document.
+/// 2. Put the result under the condition that nothing has changed.
+/// 3. If the put did not definitely succeed, **reload first**. If `ours` finds this mutation in the
+///    stored document, an unclear put has won. Otherwise decide again.
 pub async fn swap<D: DeserializeOwned, T, E>(
     target: Target<'_>,
     mut current: Option<Loaded<D>>,
@@ -129,7 +130,7 @@ pub async fn swap<D: DeserializeOwned, T, E>(
                 lost = Some(error);
             }
         }
-        // 3. The first conflict is looked at without delay: mostly it ends in a refusal.
+        // 3. The first conflict is looked at without a wait, because it usually ends in a refusal.
         if attempt > 0 || !definite {
             clock.jitter(wait).await;
             wait = wait.saturating_mul(2).min(LONGEST_WAIT);
@@ -141,8 +142,8 @@ pub async fn swap<D: DeserializeOwned, T, E>(
         if let Some(won) = current.as_ref().and_then(|loaded| ours(&loaded.document)) {
             return Swapped::new(Ok(won), definite);
         }
-        // Once the object is another, the condition of a put whose fate was unknown can never
-        // hold again.
+        // The object has changed since the unclear put, so that put's condition can never hold
+        // again.
         if current.as_ref().map(|loaded| &loaded.tag) != tag.as_ref() {
             definite = true;
         }
@@ -151,7 +152,7 @@ pub async fn swap<D: DeserializeOwned, T, E>(
     Swapped::new(Err(failure), definite)
 }
 
-/// Reads again, and once more if the read itself fails: without it nothing can be decided.
+/// Reads again. If the read fails, tries once more, because nothing can be decided without it.
 async fn reload<D: DeserializeOwned>(
     store: &dyn ObjectStore,
     clock: &dyn Clock,

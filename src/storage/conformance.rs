@@ -1,4 +1,5 @@
-//! One function for each clause of the contract of [`ObjectStore`]; every backend passes all.
+//! Tests of the contract of [`ObjectStore`], one function for each clause. Every backend passes all
+//! of them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,11 +9,11 @@ use futures::future::join_all;
 use super::{Condition, List, ObjectStore, Page, Put, StoreError, Tag};
 
 type Outcome = Result<(), String>;
-/// A function that tries one clause, and says what does not hold.
+/// A function that tries one clause and returns what does not hold.
 pub type Clause = for<'a> fn(&'a dyn ObjectStore) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
-/// Every clause, by name. Each works below a prefix of its own, in a bucket where that prefix
-/// is empty, and leaves nothing behind when it succeeds.
+/// Every clause, by name. Each clause works below a prefix of its own, which must be empty. It
+/// leaves nothing behind if it succeeds.
 pub const CLAUSES: &[(&str, Clause)] = &[
     ("reads_what_was_put", |s| Box::pin(reads_what_was_put(s))),
     ("absent_is_none", |s| Box::pin(absent_is_none(s))),
@@ -247,7 +248,7 @@ async fn lists_in_order(store: &dyn ObjectStore) -> Outcome {
     Ok(())
 }
 
-/// All keys below `prefix`, gathered in pages of `limit`.
+/// All keys below `prefix`, collected in pages of `limit`.
 async fn all(store: &dyn ObjectStore, prefix: &str, limit: usize) -> Result<Vec<String>, String> {
     let mut keys: Vec<String> = Vec::new();
     for _ in 0..1_000 {

@@ -1,11 +1,12 @@
-//! A directory, through workerd's disk service: keys are paths.
+//! A directory, through workerd's disk service. Keys are paths.
 //!
-//! The service replaces files atomically, but knows no conditions and no tags. Both are made
-//! here, which is sound as long as one isolate is the only writer: the start script holds a lock
-//! on the directory, and workerd runs a Worker in one isolate on one thread. Tags are hashes of
-//! the content.
+//! The service replaces files atomically, but has neither conditions nor tags. This file adds both.
+//! That is sound as long as one isolate is the only writer: the start script holds a lock on the
+//! directory, and workerd runs a Worker in one isolate on one thread. A tag is a hash of the
+//! content.
 //!
-//! A folder is listed as a whole, unsorted; each is listed once and remembered, see `folders.rs`.
+//! The service lists a folder only as a whole and unsorted. So each folder is listed once and then
+//! remembered, see `folders.rs`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,17 +26,17 @@ use crate::domain::key::to_hex;
 use crate::domain::time::Timestamp;
 use crate::runtime::clock::Clock;
 
-/// What `Content-Type` the service gives to the list of a folder.
+/// The `Content-Type` that the service gives the list of a folder.
 const FOLDER: &str = "application/json";
-/// How long a writer waits between two looks whether a key is free. Not for a promise: the
-/// runtime wakes no request by another.
+/// How long a writer waits before it checks again whether a key is free. It cannot wait for a
+/// promise instead, because the runtime does not let one request wake another.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
-/// Milliseconds after which a writer gives up waiting.
+/// Milliseconds after which a writer stops waiting.
 const WAIT: i64 = 8_000;
-/// Milliseconds after which a writer is taken for dead: none works longer.
+/// Milliseconds after which a writer counts as dead, because none works longer.
 const DEAD: i64 = 60_000;
 
-/// A directory.
+/// The bucket in a directory.
 pub struct Disk {
     wire: Rc<dyn Wire>,
     clock: Rc<dyn Clock>,
@@ -43,11 +44,11 @@ pub struct Disk {
     operations: Operations,
 }
 
-/// What the isolate, being the only writer, knows of the directory.
+/// What the isolate knows about the directory, since it is the only writer.
 #[derive(Default)]
 pub struct Memory {
     folders: Folders,
-    /// Keys that are being written, and since when.
+    /// The keys that are being written, each with the moment since when.
     writing: RefCell<HashMap<String, Timestamp>>,
 }
 
@@ -59,7 +60,7 @@ struct Entry {
 }
 
 impl Disk {
-    /// The directory behind `wire`.
+    /// The bucket in the directory behind `wire`.
     pub fn new(wire: Rc<dyn Wire>, clock: Rc<dyn Clock>, memory: Rc<Memory>) -> Self {
         Self {
             wire,
@@ -102,7 +103,7 @@ impl Disk {
         let changes = self.memory.folders.changes();
         let answer = self.send("GET", key, None).await?;
         let is_file = answer.status != 404 && answer.content_type.as_deref() != Some(FOLDER);
-        // An empty file is what a power cut leaves of one that was being written.
+        // If the power fails, a file that was being written can be left empty.
         if !is_file || answer.body.is_empty() {
             return Ok(None);
         }
@@ -114,7 +115,8 @@ impl Disk {
         }))
     }
 
-    /// Waits until nobody else writes `key`, and keeps others from it until the answer is dropped.
+    /// Waits until nobody else is writing `key`. Keeps others from it until the returned value is
+    /// dropped.
     async fn take(&self, operation: &'static str, key: &str) -> Result<Taken<'_>, StoreError> {
         let began = self.clock.now();
         loop {
@@ -150,7 +152,8 @@ impl Disk {
         }
     }
 
-    /// A folder, whose path ends in a slash (that of all is empty); one that is not there is empty.
+    /// Returns a folder. Its path ends in a slash, and the root's path is empty. A folder that does
+    /// not exist is empty.
     async fn folder(&self, path: &str) -> Result<Rc<Folder>, StoreError> {
         if let Some(folder) = self.memory.folders.find(path) {
             return Ok(folder);
@@ -176,7 +179,7 @@ impl Disk {
             "file" => Some(entry.name),
             _ => None,
         };
-        // Others' files may lie here too, such as lost+found.
+        // The directory may also contain files that are no objects, such as `lost+found`.
         let is_of_key = |c: char| c.is_ascii_alphanumeric() || "_.=/-".contains(c);
         let is_key = |name: &String| !name.starts_with('.') && name.chars().all(is_of_key);
         Ok(Folder::new(
@@ -267,7 +270,7 @@ impl ObjectStore for Disk {
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.operations.count();
         let _taken = self.take("delete", key).await?;
-        // The service deletes a folder with everything below it.
+        // The service would delete a folder with everything in it.
         let found = self.send("HEAD", key, None).await?;
         if found.status != 404 {
             if found.content_type.as_deref() == Some(FOLDER) {
@@ -282,7 +285,7 @@ impl ObjectStore for Disk {
         Ok(())
     }
 
-    /// Walks the folders below the prefix, in the order of their keys.
+    /// Walks the folders below the prefix in the order of their keys.
     async fn list(&self, query: List<'_>) -> Result<Page, StoreError> {
         self.operations.count();
         let List { prefix, limit, .. } = query;
@@ -291,7 +294,7 @@ impl ObjectStore for Disk {
         let top = prefix.rfind('/').map_or(0, |at| at.saturating_add(1));
         let top = prefix.get(..top).unwrap_or_default().to_owned();
         let mut page = Page::default();
-        // The folders that the walk is in, and the name in each that it came to.
+        // The folders that the walk is in, each with the name that it has reached.
         let first = start_of(&top, prefix, after);
         let mut walk = vec![(
             top.clone(),
@@ -305,7 +308,7 @@ impl ObjectStore for Disk {
                 continue;
             };
             let key = format!("{path}{name}");
-            // Nor does anything that comes later begin with the prefix.
+            // This key is past the prefix, and so are all that follow.
             if key.as_str() > prefix && !key.starts_with(prefix) {
                 break;
             }
@@ -336,7 +339,8 @@ impl ObjectStore for Disk {
     }
 }
 
-/// The least name in `folder` that can have to do with keys from `prefix` and `after` on.
+/// The first name in `folder` that can be relevant for keys that begin with `prefix` and come after
+/// `after`.
 fn start_of(folder: &str, prefix: &str, after: &str) -> String {
     let from = |key: &str| {
         let rest = key.strip_prefix(folder).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What an isolate remembers of the folders of a directory of which it is the only writer: the
-//! names in them and the tags of their files, kept up to date by its own writes.
+//! What an isolate remembers about the folders of a directory of which it is the only writer: the
+//! names in the folders and the tags of the files. Its own writes keep this up to date.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -8,15 +8,15 @@ use std::rc::Rc;
 
 use super::Tag;
 
-/// Names that are remembered, in all folders; beyond that it begins anew.
+/// How many names are remembered in all folders. If there are more, all are forgotten.
 const NAMES: usize = 200_000;
-/// Folders that are listed at once.
+/// How many listings can be in progress at once.
 const LISTINGS: usize = 100;
-/// Changes while a folder is listed.
+/// How many changes may happen in a folder while it is listed.
 const CHANGES: usize = 10_000;
 
-/// A folder: its names in ascending order, those of folders with a slash at the end, so that
-/// they sort as the keys below them do; and the tags of files where they are known.
+/// A folder: its names in ascending order, with the tags of the files where they are known. The
+/// name of a folder ends in a slash, so that it sorts as the keys below it do.
 #[derive(Debug, Default)]
 pub struct Folder(RefCell<BTreeMap<String, Option<Tag>>>);
 
@@ -40,14 +40,14 @@ impl Folder {
     }
 }
 
-/// A change of a file that has come to its end.
+/// A completed change of a file.
 #[derive(Clone)]
 enum Change {
     Put(Tag),
-    /// There is a folder of this name.
+    /// There is a folder with this name.
     Folder,
     Delete,
-    /// It is unknown what became of it.
+    /// It is unknown what happened to the file.
     Unclear,
 }
 
@@ -56,20 +56,20 @@ enum Change {
 pub struct Folders {
     known: RefCell<HashMap<String, Rc<Folder>>>,
     names: Cell<usize>,
-    /// Folders that are being listed, the latest last.
+    /// The listings that are in progress, latest last.
     listings: RefCell<VecDeque<Listing>>,
     last_listing: Cell<u64>,
     changes: Cell<u64>,
 }
 
-/// A folder that is being listed, with what has changed in it since that began.
+/// A listing in progress, with the changes in its folder since it began.
 struct Listing {
     id: u64,
     folder: String,
     changes: Vec<(String, Change)>,
 }
 
-/// The folder that `key` lies in, with its slash, and its name there.
+/// Splits `key` into its folder, with the slash, and its name there.
 fn split(key: &str) -> (&str, &str) {
     match key.rfind('/') {
         Some(at) => key.split_at(at.saturating_add(1)),
@@ -78,17 +78,18 @@ fn split(key: &str) -> (&str, &str) {
 }
 
 impl Folders {
-    /// A folder that is remembered.
+    /// Finds a folder that is remembered.
     pub fn find(&self, folder: &str) -> Option<Rc<Folder>> {
         self.known.borrow().get(folder).cloned()
     }
 
-    /// To be called before a folder is listed; what it gives belongs to [`Self::listed`].
+    /// Begins a listing. This must be called before the folder is listed, and its result is passed
+    /// to [`Self::listed`].
     pub fn begin_listing(&self, folder: &str) -> u64 {
         let id = self.last_listing.get().wrapping_add(1);
         self.last_listing.set(id);
         let mut listings = self.listings.borrow_mut();
-        // One whose client hung up never comes to its end.
+        // A listing whose client hung up never ends.
         if listings.len() >= LISTINGS {
             listings.pop_front();
         }
@@ -100,7 +101,8 @@ impl Folders {
         id
     }
 
-    /// The folder as it was listed and as it was changed meanwhile.
+    /// Ends a listing. Returns the folder as it was listed, with the changes since the listing
+    /// began.
     pub fn listed(&self, id: u64, folder: Folder) -> Rc<Folder> {
         let folder = Rc::new(folder);
         let listing = {
@@ -143,12 +145,13 @@ impl Folders {
         }
     }
 
-    /// How many changes there were so far.
+    /// The number of changes so far.
     pub fn changes(&self) -> u64 {
         self.changes.get()
     }
 
-    /// The tag of a file was seen by who began to read it after so many changes.
+    /// Remembers the tag of a file that was read. `changes` is the number of changes when the read
+    /// began. The tag is ignored if there have been more since.
     pub fn saw(&self, key: &str, tag: &Tag, changes: u64) {
         let (folder, name) = split(key);
         if changes == self.changes.get()
@@ -159,17 +162,17 @@ impl Folders {
         }
     }
 
-    /// A file was written.
+    /// Records that a file was written.
     pub fn put(&self, key: &str, tag: &Tag) {
         self.change(key, &Change::Put(tag.clone()));
     }
 
-    /// A file was deleted.
+    /// Records that a file was deleted.
     pub fn deleted(&self, key: &str) {
         self.change(key, &Change::Delete);
     }
 
-    /// It is unknown what became of a file.
+    /// Records that it is unknown what happened to a file.
     pub fn unclear(&self, key: &str) {
         self.change(key, &Change::Unclear);
     }
@@ -183,7 +186,7 @@ impl Folders {
             Change::Unclear => Change::Unclear,
             Change::Folder | Change::Delete => return,
         };
-        // The folder, and those that it lies in, may be new.
+        // The file's folder may be new, and so may the folders above it.
         let mut below = folder;
         while let Some(path) = below.strip_suffix('/') {
             let (folder, _) = split(path);

@@ -1,8 +1,8 @@
 //! `format.json`: the least version of this program that may write the bucket.
 //!
-//! A version that introduces a rule which older ones would break raises it. From then on an older
-//! version refuses to start on the bucket, and one that runs stops at its next tick, so that during
-//! a roll-out none writes past a rule that it does not know.
+//! A version that introduces a rule raises it if older versions would break that rule. From then
+//! on, an older version refuses to start on the bucket, and one that is running stops at its next
+//! tick. So no version breaks a rule that it does not know, even during a roll-out.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +11,9 @@ use super::{Condition, ObjectStore, StoreError, encode, layout};
 
 /// The version of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The least version that may write a bucket which this one has written.
+/// The least version that may write a bucket that this version has written.
 const LEAST_VERSION: &str = "0.1.0";
-/// How often a raise is tried when others raise it too.
+/// How often this version tries to raise the number while others are raising it too.
 const TRIES: usize = 3;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ struct Format {
     least_version: String,
 }
 
-/// Why this version may not write the bucket.
+/// Why this version may not use the bucket.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// The bucket is for newer versions only.
@@ -32,21 +32,22 @@ pub enum FormatError {
         /// The least version that may write it.
         needed: String,
     },
-    /// The store failed, or what it holds is no format.
+    /// The store failed, or `format.json` cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Makes sure that this version may write the bucket, and that no older one than it allows will.
+/// Makes sure that this version may write the bucket, and that versions that are too old for this
+/// one no longer may.
 ///
 /// # Errors
 ///
-/// It may not, or the store's.
+/// Fails if this version may not write the bucket, or with the store's error.
 pub async fn ensure(store: &dyn ObjectStore) -> Result<(), FormatError> {
     ensure_for(store, VERSION, LEAST_VERSION).await
 }
 
-/// Whether `text` is what lies in `format.json`.
+/// Whether `text` is a valid `format.json`.
 pub fn is_format(text: &str) -> bool {
     serde_json::from_str::<Format>(text).is_ok()
 }
@@ -77,13 +78,14 @@ async fn ensure_for(
         };
         let body = encode(layout::FORMAT, &format)?;
         store.put(layout::FORMAT, body, None, condition).await?;
-        // Read again, whatever came of it: another may have been faster, and have raised it higher.
+        // Reads again, whatever happened: another may have been faster and raised it higher.
     }
     let reason = &"it is written by many at once";
     Err(StoreError::new("put", layout::FORMAT, reason).into())
 }
 
-/// A version as numbers that can be compared; of what is none, the highest, so that it is refused.
+/// A version as numbers that can be compared. A text that is not a version counts as the highest,
+/// so that it is refused.
 fn number(version: &str) -> [u64; 3] {
     let plain = version.split(['-', '+']).next().unwrap_or_default();
     let mut parts = plain
@@ -123,7 +125,7 @@ mod tests {
         assert_eq!(stored(&store), r#"{"least_version":"0.1.0"}"#);
         assert_eq!(ensured(&store, "0.3.1", "0.3.0"), Ok(()));
         assert_eq!(stored(&store), r#"{"least_version":"0.3.0"}"#);
-        // One that knows the rule may write, and lowers nothing.
+        // A version that knows the rule may write, and does not lower the number.
         assert_eq!(ensured(&store, "0.3.0", "0.1.0"), Ok(()));
         assert_eq!(stored(&store), r#"{"least_version":"0.3.0"}"#);
         let refused = ensured(&store, "0.2.9", "0.1.0").unwrap_err();

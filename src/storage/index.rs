@@ -1,6 +1,6 @@
-//! What lists and the log show of a thread: its index entries, its log objects.
+//! What lists and the log show of a thread: its index entries and its log objects.
 //!
-//! A write that fails here is written to the server's log and left to the tick.
+//! A write that fails here is logged by the server and left to the tick.
 
 use futures::future::join_all;
 
@@ -9,7 +9,8 @@ use crate::domain::ids::{ExchangeId, Ref};
 use crate::domain::thread::state::ThreadState;
 use crate::runtime::log::warn;
 
-/// The index entries of one version of a thread: of all threads, and of those of its status.
+/// The index entries of one version of a thread: one in the list of all threads, and one in the
+/// list of its status.
 pub fn entries(exchange: &ExchangeId, state: &ThreadState) -> [String; 2] {
     let entry = |status| {
         let reference: &Ref = &state.reference;
@@ -18,7 +19,7 @@ pub fn entries(exchange: &ExchangeId, state: &ThreadState) -> [String; 2] {
     [entry(None), entry(Some(state.status))]
 }
 
-/// Puts a log object, unless it is there already.
+/// Puts a log object, unless it exists already. Returns whether it succeeded.
 pub async fn write_log(store: &dyn ObjectStore, key: &str, lines: &str) -> bool {
     let body = lines.as_bytes().to_vec();
     done(
@@ -27,14 +28,14 @@ pub async fn write_log(store: &dyn ObjectStore, key: &str, lines: &str) -> bool 
     )
 }
 
-/// Puts an index entry.
+/// Puts an index entry. Returns whether it succeeded.
 pub async fn put_entry(store: &dyn ObjectStore, key: &str, summary: &str) -> bool {
     let body = summary.as_bytes().to_vec();
     let put = store.put(key, body, Some(summary), Condition::Always);
     done("an index entry could not be written", put.await)
 }
 
-/// Deletes keys, all at once.
+/// Deletes keys, all at once. Returns whether all of them succeeded.
 pub async fn delete_all(store: &dyn ObjectStore, keys: &[String]) -> bool {
     let deletes = keys.iter().map(|key| store.delete(key));
     join_all(deletes)
@@ -43,7 +44,7 @@ pub async fn delete_all(store: &dyn ObjectStore, keys: &[String]) -> bool {
         .all(|outcome| done("an object could not be deleted", outcome))
 }
 
-/// Whether a write succeeded; a failure is written to the log of the server.
+/// Whether a write succeeded. Logs a failure.
 pub fn done<T>(failure: &str, outcome: Result<T, StoreError>) -> bool {
     outcome.map_err(|error| warn(failure, &error)).is_ok()
 }

@@ -1,7 +1,7 @@
-//! The key layout: where every object of the bucket lies.
+//! The key layout: where every object of the bucket is stored.
 //!
-//! `events/` and `executors/` are the published layout that other tools read; the rest is this
-//! server's own.
+//! `events/` and `executors/` are the published layout that other tools read. Everything else is
+//! private to this server.
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -11,8 +11,8 @@ use crate::domain::key::KeyHash;
 use crate::domain::thread::status::Status;
 use crate::domain::time::Timestamp;
 
-/// The folders that the exchange and its tools write. The start script has the same list, and removes
-/// from these folders what was left unfinished.
+/// The folders that the exchange and its tools write. The start script has the same list, and
+/// removes unfinished writes from these folders.
 pub const FOLDERS: [&str; 12] = [
     "attempts",
     "capabilities",
@@ -28,17 +28,18 @@ pub const FOLDERS: [&str; 12] = [
     "threads",
 ];
 
-/// Which versions may write the bucket.
+/// The object that says which versions may write the bucket.
 pub const FORMAT: &str = "format.json";
 
-/// All obligations: first those to recover, in the order in which they are due, then deliveries.
+/// All obligations. Those that recover come first, in the order in which they are due, and then
+/// come the deliveries.
 pub const DUE: &str = "due/";
 
-/// Obligations to deliver, in the order in which they are due. Apart from the others, so that
-/// however many there are, they hide nothing.
+/// Obligations to deliver, in the order in which they are due. They are separate from the others,
+/// so that they do not hide any, however many deliveries there are.
 pub const DELIVERIES: &str = "due/deliveries/";
 
-/// An object to try the store with.
+/// An object for trying the store.
 pub fn trial(id: Uuid) -> String {
     format!("conformance/{id}")
 }
@@ -48,7 +49,7 @@ pub fn events(exchange: &ExchangeId) -> String {
     format!("events/exchange={exchange}/")
 }
 
-/// The log object of one batch: one line per event, under the UTC date of its events.
+/// The log object of one batch, with one line for each event, under the UTC date of its events.
 pub fn event_batch(exchange: &ExchangeId, ts: Timestamp, batch: Uuid) -> String {
     let (year, month, day) = ts.date();
     format!("events/exchange={exchange}/{year:04}/{month:02}/{day:02}/{batch}.jsonl")
@@ -64,7 +65,7 @@ pub fn executor(exchange: &ExchangeId, id: &ExecutorId) -> String {
     format!("executors/exchange={exchange}/{id}.json")
 }
 
-/// Whose key it is.
+/// The object that says which executor a key belongs to.
 pub fn key(exchange: &ExchangeId, hash: &KeyHash) -> String {
     format!("keys/exchange={exchange}/{}.json", hash.as_str())
 }
@@ -74,7 +75,7 @@ pub fn capabilities(exchange: &ExchangeId) -> String {
     format!("capabilities/exchange={exchange}/")
 }
 
-/// An entry of the catalogue, under the hash of its id: an id may be any text.
+/// A capability in the catalogue. Its key is the hash of its id, because an id may be any text.
 pub fn capability(exchange: &ExchangeId, id: &str) -> String {
     let hash = Sha256::digest(id);
     format!("{}{hash:x}.json", capabilities(exchange))
@@ -95,20 +96,20 @@ pub fn due_delivery(at: Timestamp, exchange: &ExchangeId, id: Uuid) -> String {
     format!("{DELIVERIES}{:013}-{exchange}-{id}.json", at.millis())
 }
 
-/// The exchange of the obligation to deliver under `key`.
+/// The exchange of the delivery obligation under `key`.
 pub fn delivery_exchange(key: &str) -> Option<&str> {
     let name = key.strip_prefix(DELIVERIES)?.get(14..)?;
     let id = "-00000000-0000-0000-0000-000000000000.json".len();
     name.get(..name.len().checked_sub(id)?)
 }
 
-/// The key of the obligation under `key` when it is due at `at` instead.
+/// The key of the obligation under `key` if it is due at `at` instead.
 pub fn due_moved(key: &str, at: Timestamp) -> Option<String> {
     let (folder, name) = due_name(key)?;
     Some(format!("{folder}{:013}-{}", at.millis(), name.get(14..)?))
 }
 
-/// When the obligation under `key` is due; `None` for a key that is none.
+/// When the obligation under `key` is due, or `None` if the key is not that of an obligation.
 pub fn due_at(key: &str) -> Option<Timestamp> {
     let millis = due_name(key)?.1.get(..13)?;
     Some(Timestamp::from_millis(millis.parse().ok()?))
@@ -119,28 +120,28 @@ fn due_name(key: &str) -> Option<(&'static str, &str)> {
     split(DELIVERIES).or_else(|| split(DUE))
 }
 
-/// How far a bucket of another MESS server has been taken over.
+/// The progress of importing another MESS server's bucket.
 pub fn import_progress(exchange: &ExchangeId) -> String {
     format!("derived/exchange={exchange}.json")
 }
 
-/// The events of foreign threads, sorted by thread while a bucket is taken over.
+/// The parts of another server's log, sorted by thread during an import.
 pub fn import_parts(exchange: &ExchangeId) -> String {
     format!("derived/exchange={exchange}/")
 }
 
-/// What stretch `part` of the log says of one thread.
+/// The events of one thread in stretch `part` of the log.
 pub fn import_part(exchange: &ExchangeId, reference: &Ref, part: u64) -> String {
     format!("derived/exchange={exchange}/{reference}/{part:012}.jsonl")
 }
 
-/// The thread whose part lies under `key`.
+/// The thread that the part under `key` belongs to.
 pub fn import_ref(exchange: &ExchangeId, key: &str) -> Option<Ref> {
     let rest = key.strip_prefix(&import_parts(exchange))?;
     Ref::parse(rest.split_once('/')?.0).ok()
 }
 
-/// The log of an executor's deliveries, newest first.
+/// An executor's attempts at deliveries, newest first.
 pub fn attempts(exchange: &ExchangeId, executor: &ExecutorId) -> String {
     format!("attempts/exchange={exchange}/{executor}/")
 }
@@ -156,13 +157,13 @@ pub fn attempt(
     format!("{before}-{delivery}.json")
 }
 
-/// The place in an executor's attempts after which all are from before `at`.
+/// The position among an executor's attempts after which every attempt was made before `at`.
 pub fn attempts_before(exchange: &ExchangeId, executor: &ExecutorId, at: Timestamp) -> String {
     let time = Timestamp::MAX.since(at);
     format!("{}{time:013}", attempts(exchange, executor))
 }
 
-/// Since when a channel or hook fails.
+/// The moment since when a channel or hook has failed.
 pub fn streak(exchange: &ExchangeId, executor: &ExecutorId, subscription: &str) -> String {
     format!("streaks/exchange={exchange}/{executor}/{subscription}.json")
 }
@@ -177,14 +178,14 @@ pub fn external(
     format!("external/exchange={exchange}/{reference}/{executor}-{hook}.json")
 }
 
-/// The exchange of a key in a folder that has one for each.
+/// The exchange of a key in a folder that has a part for each exchange.
 pub fn exchange_of(key: &str) -> Option<&str> {
     let rest = key.split_once("exchange=")?.1;
     let end = rest.find(['/', '.']).unwrap_or(rest.len());
     rest.get(..end)
 }
 
-/// The list index of all threads, or of those with one status; newest change first.
+/// The index of all threads, or of those with one status, newest change first.
 pub fn index(exchange: &ExchangeId, status: Option<Status>) -> String {
     match status {
         None => format!("index/exchange={exchange}/all/"),
@@ -194,8 +195,8 @@ pub fn index(exchange: &ExchangeId, status: Option<Status>) -> String {
 
 /// The entry of one version of a thread in an index.
 ///
-/// Statuses that end a thread, and the index of all, have a folder a day: they grow for ever,
-/// and a file system lists a folder only as a whole.
+/// The index of all threads, and those of the statuses that end a thread, have a folder for each
+/// day, because they grow for ever and a file system lists a folder only as a whole.
 pub fn index_entry(
     exchange: &ExchangeId,
     status: Option<Status>,
@@ -207,7 +208,7 @@ pub fn index_entry(
     let days = status.is_none_or(Status::is_terminal);
     if days {
         let (year, month, day) = updated_at.date();
-        // Descending, so that the newest day is listed first.
+        // The numbers descend, so that the newest day is listed first.
         let (year, month, day) = (
             9_999_i32.saturating_sub(year),
             99_u32.saturating_sub(month),
@@ -219,7 +220,7 @@ pub fn index_entry(
     }
 }
 
-/// When the thread of an index entry last changed, and which thread it is.
+/// The moment of the last change and the thread that an index entry is about.
 pub fn index_position(key: &str) -> Option<(Timestamp, Ref)> {
     let (_, name) = key.rsplit_once('/')?;
     let (time, reference) = name.split_once('-')?;

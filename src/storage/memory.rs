@@ -1,5 +1,5 @@
-//! A bucket in memory for tests: it counts operations, fails on demand, and can hold an
-//! operation until it is told to go on.
+//! A bucket in memory for tests. It counts operations, fails on demand, and can hold an operation
+//! until the test releases it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Condition, List, Object, ObjectStore, Page, Put, Row, StoreError, Tag};
 
-/// What an operation does.
+/// The kind of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
     /// `get`
@@ -24,23 +24,24 @@ pub enum Verb {
     List,
 }
 
-/// Whether something strikes before an operation takes effect or after it.
+/// Whether a fault or a hold takes place before an operation takes effect or after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// The operation has no effect yet (or, for a fault, never).
+    /// The operation has no effect yet. After a fault it never has one.
     Before,
-    /// The operation has had its effect, but its answer is not out.
+    /// The operation has taken effect but has not answered yet.
     After,
 }
 
-/// Which operation a fault or a hold strikes: the `nth` (from 0) with this verb and prefix.
+/// Which operation a fault or a hold applies to: the `nth`, counted from 0, with this verb and
+/// prefix.
 #[derive(Clone, Debug)]
 struct Strike {
     verb: Verb,
     prefix: String,
     left: usize,
     moment: Moment,
-    /// It goes on striking after the first time.
+    /// Whether it applies to every operation after the first, too.
     lasting: bool,
 }
 
@@ -56,12 +57,12 @@ pub struct Held {
 }
 
 impl Held {
-    /// Whether the operation has come to where it is held.
+    /// Whether the operation has reached the point at which it is held.
     pub fn is_reached(&mut self) -> bool {
         matches!(self.reached.try_recv(), Ok(Some(())))
     }
 
-    /// Lets the operation go on.
+    /// Lets the operation continue.
     pub fn release(&mut self) {
         if let Some(go_on) = self.go_on.take() {
             let _ = go_on.send(());
@@ -106,7 +107,7 @@ impl Memory {
         }
     }
 
-    /// Makes the `nth` (from 0) operation with this verb on a key with this prefix fail.
+    /// Makes the `nth` operation, counted from 0, with this verb on a key with this prefix fail.
     pub fn fail(&self, verb: Verb, prefix: &str, nth: usize, moment: Moment) {
         self.strike(verb, prefix, nth, moment, false, Effect::Fail);
     }
@@ -116,12 +117,12 @@ impl Memory {
         self.strike(verb, prefix, 0, moment, true, Effect::Fail);
     }
 
-    /// Forgets all faults.
+    /// Removes all faults and holds.
     pub fn heal(&self) {
         self.shared.strikes.borrow_mut().clear();
     }
 
-    /// Holds the `nth` (from 0) operation with this verb on a key with this prefix.
+    /// Holds the `nth` operation, counted from 0, with this verb on a key with this prefix.
     pub fn hold(&self, verb: Verb, prefix: &str, nth: usize, moment: Moment) -> Held {
         let (reached_in, reached) = oneshot::channel();
         let (go_on, go_on_out) = oneshot::channel();
@@ -152,18 +153,18 @@ impl Memory {
     ///
     /// # Panics
     ///
-    /// There is none, or it is no text.
+    /// Panics if there is no such object, or if it is not text.
     pub fn text(&self, key: &str) -> String {
         let objects = self.shared.objects.borrow();
         String::from_utf8(objects[key].body.clone()).unwrap()
     }
 
-    /// Puts an object past all faults and counts.
+    /// Puts an object directly, without faults and without counting.
     pub fn plant(&self, key: &str, body: &str) {
         self.write(key, body.as_bytes().to_vec(), None);
     }
 
-    /// Removes an object past all faults and counts.
+    /// Removes an object directly, without faults and without counting.
     pub fn forget(&self, key: &str) {
         self.shared.objects.borrow_mut().remove(key);
     }
@@ -199,7 +200,8 @@ impl Memory {
         tag
     }
 
-    /// Begins an operation: gives way to others, counts it, and finds what strikes it.
+    /// Begins an operation: lets others go first, counts it, and finds the fault or hold that
+    /// applies to it.
     async fn begin(&self, verb: Verb, key: &str) -> Result<Option<Effect>, StoreError> {
         give_way().await;
         self.count(verb, key);
@@ -255,8 +257,8 @@ async fn suffer(effect: Effect, verb: Verb, key: &str) -> Result<(), StoreError>
             let taken = hold.borrow_mut().take();
             if let Some((reached, go_on)) = taken {
                 let _ = reached.send(());
-                // Dropping the handle instead of releasing it leaves the operation held for
-                // ever, like a writer that died.
+                // If the handle is dropped without a release, the operation is held for ever, like
+                // that of a writer that died.
                 if go_on.await.is_err() {
                     std::future::pending::<()>().await;
                 }
@@ -266,7 +268,7 @@ async fn suffer(effect: Effect, verb: Verb, key: &str) -> Result<(), StoreError>
     }
 }
 
-/// Lets every other task have a turn, as a real operation would.
+/// Lets every other task run once, as a real operation would.
 pub async fn give_way() {
     let mut waited = false;
     std::future::poll_fn(|context| {
@@ -373,8 +375,8 @@ impl ObjectStore for Memory {
     }
 }
 
-/// A writer's view of the bucket: it dies at one of its operations, and with it every other
-/// operation that it has under way or would begin later.
+/// A writer's view of the bucket. The writer dies at one of its operations. The operations that it
+/// has in progress then never answer, and neither do later ones.
 pub struct Mortal {
     bucket: Memory,
     left: Cell<usize>,
@@ -382,7 +384,7 @@ pub struct Mortal {
 }
 
 impl Mortal {
-    /// Dies at the `nth` operation (from 0), before or after it takes effect.
+    /// Dies at the `nth` operation, counted from 0, before or after the operation takes effect.
     pub fn new(bucket: &Memory, nth: usize, moment: Moment) -> Self {
         Self {
             bucket: bucket.clone(),
@@ -403,7 +405,7 @@ impl Mortal {
             return std::future::pending().await;
         }
         let outcome = operation.await;
-        // Another of its operations may have been its last meanwhile.
+        // In the meantime, another of its operations may have been its last.
         if self.is_dead() {
             return std::future::pending().await;
         }

@@ -1,6 +1,6 @@
-//! The bucket: what the exchange asks of it, and the backends that give it.
+//! The bucket: what the exchange requires of it, and the backends that provide it.
 //!
-//! [`ObjectStore`] is the contract; `conformance` holds one function for each of its clauses,
+//! [`ObjectStore`] is the contract. `conformance` contains one function for each of its clauses,
 //! and every backend passes all of them.
 
 pub mod cas;
@@ -32,43 +32,43 @@ use crate::runtime::log::describe;
 
 /// A bucket of objects under string keys.
 ///
-/// **Durability.** When `put` or `delete` answers `Ok`, the change survives the death of the
-/// process at that instant.
+/// **Durability.** When `put` or `delete` returns `Ok`, the change survives even if the process
+/// dies at that instant.
 ///
-/// **Consistency.** A `get` or `list` that begins after a change was acknowledged shows it.
+/// **Consistency.** A `get` or `list` that begins after a change was acknowledged shows the change.
 ///
-/// **Conditions.** Of any number of concurrent `put`s of one key under [`Condition::Absent`],
-/// or under [`Condition::Matches`] of one tag, at most one is stored; the others answer
-/// [`Put::ConditionFailed`] and change nothing. A backend whose bucket does not honour
-/// conditions refuses to start.
+/// **Conditions.** Of any number of concurrent `put`s of one key under [`Condition::Absent`], or
+/// under [`Condition::Matches`] of one tag, at most one is stored. The others return
+/// [`Put::ConditionFailed`] and change nothing. The check before the start refuses a bucket that
+/// does not honour conditions.
 ///
-/// **Errors.** After an `Err` from `put` or `delete` it is unknown whether the change was made,
-/// was not, or still will be. A caller reads before it decides anything.
+/// **Errors.** After an `Err` from `put` or `delete`, it is unknown whether the change was made,
+/// was not made, or will still be made. A caller reads before it decides anything.
 ///
-/// **Order.** `list` gives keys in ascending order of their UTF-8 bytes, each at most once.
+/// **Order.** `list` returns keys in ascending order of their UTF-8 bytes, each at most once.
 ///
-/// **Keys** are at most 1,024 bytes, of `[A-Za-z0-9_.=/-]`, without empty, `.` or `..`
-/// segments, and none is a folder of another. They are compared byte by byte: `Home` is not
+/// **Keys** have at most 1,024 bytes of `[A-Za-z0-9_.=/-]`. They have no empty, `.` or `..`
+/// segments, and no key is a folder of another. They are compared byte by byte: `Home` is not
 /// `home`.
 ///
-/// **Bodies** hold at least one byte. A backend may take an empty one for none: that is what a
-/// file system leaves of what was being written when the power failed.
+/// **Bodies** have at least one byte. A backend may treat an empty object as absent, because a file
+/// system can leave an empty file if the power fails during a write.
 ///
-/// **Summaries.** `put` takes, next to the body, a short text that `list` may give back. A
-/// backend that cannot list it, or for which it is too long, leaves it out; the body then holds
-/// all that is needed to make it again. A later `put` without a summary clears it.
+/// **Summaries.** `put` takes a short text next to the body, and `list` may return it. A backend
+/// leaves the summary out if it cannot list it or if it is too long. The body contains everything
+/// that is needed to make it again. A later `put` without a summary removes it.
 #[async_trait(?Send)]
 pub trait ObjectStore {
-    /// What kind of bucket it is, as `/health` names it.
+    /// The kind of bucket, as `/health` shows it.
     fn kind(&self) -> &'static str;
 
-    /// How many operations were asked of it so far: an invocation has a limited number.
+    /// How many operations it has been asked for so far. An invocation has a limited number.
     fn operations(&self) -> usize;
 
-    /// Reads an object, `None` when there is none.
+    /// Reads an object. Returns `None` if there is none.
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError>;
 
-    /// Writes an object, under a condition.
+    /// Writes an object under a condition.
     async fn put(
         &self,
         key: &str,
@@ -77,16 +77,16 @@ pub trait ObjectStore {
         condition: Condition<'_>,
     ) -> Result<Put, StoreError>;
 
-    /// Deletes an object; one that is not there counts as deleted.
+    /// Deletes an object. Succeeds if there is none.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
     /// Lists keys that begin with `query.prefix` and come after `query.after`.
     ///
-    /// A page may hold fewer rows than asked for; it holds at least one if `more` is set.
+    /// A page may have fewer rows than the limit. It has at least one row if `more` is set.
     async fn list(&self, query: List<'_>) -> Result<Page, StoreError>;
 }
 
-/// Counts the operations that were asked of a backend.
+/// Counts the operations of a backend.
 #[derive(Default)]
 struct Operations(Cell<usize>);
 
@@ -100,7 +100,7 @@ impl Operations {
     }
 }
 
-/// The version tag of an object's content: equal tags of one key mean equal content.
+/// The tag of an object's content. Equal tags of one key mean equal content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag(pub String);
 
@@ -113,36 +113,36 @@ pub struct Object {
     pub tag: Tag,
 }
 
-/// When a `put` is to be made.
+/// When a `put` may write.
 #[derive(Clone, Copy, Debug)]
 pub enum Condition<'a> {
     /// Only if there is no object under the key.
     Absent,
     /// Only if the object under the key has this tag.
     Matches(&'a Tag),
-    /// In any case.
+    /// Always.
     Always,
 }
 
 /// The definite outcome of a `put`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// Stored; the object now has this tag.
+    /// The object is stored, and now has this tag.
     Stored(Tag),
-    /// Not stored, since the condition did not hold.
+    /// The object is not stored, because the condition did not hold.
     ConditionFailed,
 }
 
 /// What to list.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'a> {
-    /// Only keys that begin with this.
+    /// The keys begin with this.
     pub prefix: &'a str,
-    /// Only keys that come after this one.
+    /// The keys come after this one.
     pub after: Option<&'a str>,
-    /// At most so many rows, 1 to 1,000.
+    /// The most rows to return, from 1 to 1,000.
     pub limit: usize,
-    /// Whether summaries are wanted (a backend may then give shorter pages).
+    /// Whether to return summaries. A backend may then return shorter pages.
     pub summaries: bool,
 }
 
@@ -161,7 +161,7 @@ impl<'a> List<'a> {
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Page {
-    /// Its rows, in ascending order of the key.
+    /// Its rows, in ascending order of their keys.
     pub rows: Vec<Row>,
     /// Whether more keys follow the last row.
     pub more: bool,
@@ -172,37 +172,37 @@ pub struct Page {
 pub struct Row {
     /// The key.
     pub key: String,
-    /// The tag, where the backend lists it.
+    /// The tag, if the backend lists it.
     pub tag: Option<Tag>,
-    /// The summary, where the backend lists it.
+    /// The summary, if the backend lists it.
     pub summary: Option<String>,
 }
 
-/// Writes a document of the bucket as JSON.
+/// Writes a document of the bucket as JSON. `key` is where the document will be stored.
 ///
 /// # Errors
 ///
-/// It cannot be written as JSON; `key` tells where it was to go.
+/// Fails if the document cannot be written as JSON.
 pub fn encode<D: Serialize>(key: &str, document: &D) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(document).map_err(|error| StoreError::new("write", key, &describe(&error)))
 }
 
-/// The bucket did not do what was asked, or it is unknown whether it did.
+/// The bucket did not do what it was asked, or it is unknown whether it did.
 ///
-/// The text is for the log: it may name keys, and is never shown to a client.
+/// The text is for the log. It may name keys and is never shown to a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operation} {key}: {reason}")]
 pub struct StoreError {
-    /// Which operation failed.
+    /// The operation that failed.
     pub operation: &'static str,
-    /// On which key or prefix.
+    /// The key or prefix of the operation.
     pub key: String,
     /// What the backend said.
     pub reason: String,
 }
 
 impl StoreError {
-    /// An operation on `key` that failed for `reason`.
+    /// An error of an operation on `key`.
     pub fn new(operation: &'static str, key: &str, reason: &dyn std::fmt::Display) -> Self {
         Self {
             operation,

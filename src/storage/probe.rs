@@ -1,17 +1,17 @@
-//! A short trial of a store before it is relied on: does it honour conditional writes?
+//! Tests briefly whether a store honours conditional writes, before the exchange relies on it.
 //!
-//! A store that ignores them would let several executors claim one request. The whole contract is
-//! tried by `conformance`, which is for tools and tests.
+//! With a store that ignores conditions, several executors could claim the same request.
+//! `conformance` tests the whole contract, but only in tools and tests.
 
 use super::{Condition, ObjectStore, Put, StoreError};
 
 /// Why a store is not fit for the exchange.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    /// It did not do what was asked.
+    /// It did not do what it was asked.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It writes although the condition does not hold.
+    /// It does not apply conditions correctly.
     #[error(
         "the store ignores conditional writes ({0}), so that one request could be claimed by \
          several: use one that honours If-Match and If-None-Match"
@@ -19,14 +19,14 @@ pub enum Unfit {
     Unconditional(&'static str),
 }
 
-/// Tries conditional writes on the object `key`, which must not exist, and removes it.
+/// Tries conditional writes on the object `key`, which must not exist, and then removes it.
 ///
 /// # Errors
 ///
-/// The store fails, or ignores a condition.
+/// Fails with the store's error, or if the store ignores a condition.
 pub async fn try_conditions(store: &dyn ObjectStore, key: &str) -> Result<(), Unfit> {
     let tried = try_in_turn(store, key).await;
-    // Also when it has failed: nothing is to stay behind.
+    // Deletes it even after a failure, so that nothing is left behind.
     let removed = store.delete(key).await;
     tried?;
     Ok(removed?)
@@ -37,7 +37,7 @@ async fn try_in_turn(store: &dyn ObjectStore, key: &str) -> Result<(), Unfit> {
         let body = body.as_bytes().to_vec();
         store.put(key, body, None, condition).await
     };
-    // A store that cannot be used at all says so in its own words.
+    // If the store cannot be used at all, this read fails with the store's own error.
     store.get(key).await?;
     let Put::Stored(first) = put("first", Condition::Absent).await? else {
         return Err(Unfit::Unconditional("it refuses to create an object"));

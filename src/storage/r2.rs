@@ -1,4 +1,4 @@
-//! Cloudflare R2 through the Worker's binding.
+//! Cloudflare R2, through the Worker's binding.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use worker::{Bucket, Conditional, Include};
 
 use super::{Condition, List, Object, ObjectStore, Operations, Page, Put, Row, StoreError, Tag};
 
-/// The custom metadata under which a summary lies.
+/// The name of the custom metadata that contains the summary.
 const SUMMARY: &str = "summary";
 
-/// Longest summary kept as metadata. R2 allows 8,192 bytes in all, and counts two for every
-/// UTF-16 unit as soon as one character is beyond Latin-1.
+/// The longest summary that is stored as metadata. R2 allows 8,192 bytes in all. It counts two
+/// bytes for every UTF-16 unit as soon as one character is beyond Latin-1.
 const SUMMARY_BYTES: usize = 8_000;
 
-/// R2 lists at most so many rows at once when it lists their metadata.
+/// The most rows that R2 lists at once together with their metadata.
 const SUMMARY_PAGE: usize = 100;
 
 /// An R2 bucket.
@@ -116,7 +116,7 @@ impl ObjectStore for R2 {
             }
             self.operations.count();
             let objects = list.execute().await.map_err(failed)?;
-            // R2 does not promise that a page it cuts short holds anything.
+            // R2 does not promise that a truncated page contains any rows.
             if !objects.truncated() || !objects.objects().is_empty() {
                 break objects;
             }

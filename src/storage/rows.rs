@@ -1,4 +1,4 @@
-//! Lists whose rows carry a summary, from backends that list it and from those that do not.
+//! Lists whose rows have a summary, whether the backend lists summaries or not.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,15 +9,16 @@ use serde_json::Value;
 use super::{List, ObjectStore, Row, StoreError, Tag};
 use crate::runtime::log::{describe, warn};
 
-/// Bytes of summaries that an isolate keeps; when they are exceeded it begins anew.
+/// How many bytes of summaries an isolate keeps. If there are more, it forgets all of them and
+/// starts again.
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
-/// How many bodies are fetched at once.
+/// How many bodies are read at once.
 const PARALLEL: usize = 6;
-/// Rows listed at once: as many as R2 gives with their summaries.
+/// How many rows are listed at once: as many as R2 returns with their summaries.
 const PAGE: usize = 100;
 
-/// Texts made of objects that this isolate has fetched, by key and tag: above all summaries that
-/// the backend does not list.
+/// Texts made from objects that this isolate has read, by key and tag. Most of them are summaries
+/// that the backend does not list.
 #[derive(Default)]
 pub struct SummaryCache {
     kept: RefCell<Kept>,
@@ -30,14 +31,14 @@ struct Kept {
 }
 
 impl SummaryCache {
-    /// What is kept of the object under `key` at `tag`.
+    /// The text that is kept for the object under `key`, if its tag is `tag`.
     pub fn find(&self, key: &str, tag: &Tag) -> Option<String> {
         let kept = self.kept.borrow();
         let (at, summary) = kept.by_key.get(key)?;
         (at == tag).then(|| summary.clone())
     }
 
-    /// Keeps something of the object under `key` at `tag`.
+    /// Keeps a text for the object under `key` with the tag `tag`.
     pub fn keep(&self, key: &str, tag: Tag, summary: &str) {
         let mut kept = self.kept.borrow_mut();
         let size = key.len().saturating_add(summary.len());
@@ -60,16 +61,16 @@ pub type Summarize = fn(&[u8]) -> Option<String>;
 
 /// A page of keys with their summaries.
 pub struct SummaryPage {
-    /// Its rows; one whose object vanished meanwhile has no summary.
+    /// Its rows. If an object was deleted in the meantime, its row has no summary.
     pub rows: Vec<Row>,
     /// Whether more keys follow.
     pub more: bool,
 }
 
-/// Lists `limit` keys with their summaries; `summarize` makes one from a body.
+/// Lists `limit` keys with their summaries. `summarize` makes a summary from a body.
 ///
-/// The operations are one list, and one get for each row whose summary the backend did not
-/// list and this isolate does not hold at that tag.
+/// This takes one list, and one get for each row whose summary the backend did not list and this
+/// isolate does not keep for that tag.
 pub async fn list_summaries(
     store: &dyn ObjectStore,
     cache: &SummaryCache,
@@ -106,12 +107,12 @@ pub async fn list_summaries(
     })
 }
 
-/// Reads all documents below `prefix` by their summaries, a hundred with each operation; one that
-/// cannot be read is left out.
+/// Reads all documents below `prefix` by their summaries, a hundred with each list. Leaves out
+/// documents that cannot be read.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn read_summaries(
     store: &dyn ObjectStore,
     cache: &SummaryCache,
@@ -141,7 +142,7 @@ pub async fn read_summaries(
     }
 }
 
-/// The summary of an object whose body is its summary.
+/// The summary of an object whose whole body is its summary.
 pub fn whole_body(body: &[u8]) -> Option<String> {
     String::from_utf8(body.to_vec()).ok()
 }

@@ -1,16 +1,18 @@
 //! An S3 bucket, through S3's HTTP interface.
 //!
-//! What S3 answers, and what is made of it:
+//! What the answers of S3 mean:
 //!
 //! | answer | meaning |
 //! | --- | --- |
 //! | 412; to `If-Match` also 404 | the condition does not hold |
-//! | 409 to a conditional put | another is under way: once more |
-//! | 429, 5xx, no answer | once more, since it may not have been done |
+//! | 409 | another conditional put is in progress: try again |
+//! | 429 | the request was not let through: try again |
+//! | 408, 5xx, no answer | the request may or may not have been done: try again |
 //!
-//! A conditional put whose first try may have been done, and whose next finds the condition
-//! broken, may have broken it itself: if what is stored is what was put, it was, and else its
-//! outcome is unknown. So is that of any put without a condition that is tried again.
+//! If an earlier try of a conditional put may have been done, and a later try finds that the
+//! condition does not hold, the earlier try may be the cause. If the stored object is what was put,
+//! the put was done. Otherwise its outcome is unknown. The outcome of a put without a condition is
+//! also unknown if an earlier try may have been done.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,22 +26,22 @@ use super::wire::{Incoming, Outgoing, Wire};
 use super::{Condition, List, Object, ObjectStore, Operations, Page, Put, Row, StoreError, Tag};
 use crate::runtime::clock::Clock;
 
-/// How often a request is tried.
+/// The most tries of one request.
 const TRIES: u32 = 8;
-/// Milliseconds after the first try in which another may begin. With the time that a try may
-/// take, this stays well within what the tick leaves a writer before it takes it for dead.
+/// A try may begin within this many milliseconds after the first one. Even with the time that a try
+/// may take, this is well within the time that the tick gives a writer before it counts as dead.
 const TRY_WITHIN: i64 = 5_000;
-/// The longest wait before the second try; it doubles from there.
+/// The longest wait before the second try. It doubles with each try.
 const FIRST_WAIT: Duration = Duration::from_millis(60);
-/// Pages without a row that are passed over.
+/// How many pages without rows a list passes over.
 const EMPTY_PAGES: usize = 100;
-/// Bytes of an error document that are looked at.
+/// How many bytes of an error document are looked at.
 const ERROR_BYTES: usize = 64 * 1024;
 
-/// Where a bucket is, and who asks.
+/// Where a bucket is, and the credentials to use it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The URL of the bucket, with a slash at its end.
+    /// The URL of the bucket, which ends in a slash.
     pub bucket: Url,
     /// The keys, and the region.
     pub credentials: Credentials,
@@ -56,7 +58,7 @@ pub struct S3 {
 /// A definite answer.
 struct Answered {
     answer: Incoming,
-    /// An earlier try may have been done too.
+    /// Whether an earlier try may have been done too.
     repeated: bool,
 }
 
@@ -71,7 +73,7 @@ impl S3 {
         }
     }
 
-    /// Sends a request, again and again until there is a definite answer or it is enough.
+    /// Sends a request, again and again, until there is a definite answer or the tries are used up.
     async fn send(
         &self,
         key: &str,
@@ -100,7 +102,7 @@ impl S3 {
                 Ok(answer) if is_definite(answer.status) => {
                     return Ok(Answered { answer, repeated });
                 }
-                // Neither was let through.
+                // With these answers, the request was certainly not done.
                 Ok(answer) if matches!(answer.status, 409 | 429) => describe(&answer),
                 Ok(answer) => {
                     repeated = true;
@@ -126,7 +128,7 @@ fn is_definite(status: u16) -> bool {
     !matches!(status, 408 | 409 | 429 | 500..)
 }
 
-/// What an error says, for the log: its status and S3's code and message.
+/// What an error says, for the log: its status, and S3's code, message and region.
 fn describe(answer: &Incoming) -> String {
     let mut said = format!("the store answered {}", answer.status);
     for name in ["Code", "Message", "Region"] {
@@ -153,12 +155,12 @@ fn child<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
     child.text()
 }
 
-/// Whether a 404 means that there is no such object, and not that there is no such bucket.
+/// Whether a 404 means that there is no such object, rather than no such bucket.
 fn is_absent(answer: &Incoming) -> bool {
     answer.status == 404 && error_field(answer, "Code").as_deref() != Some("NoSuchBucket")
 }
 
-/// A tag as it stands in `ETag`, without its quotes.
+/// The tag in an `ETag` header, without its quotes.
 fn tag_of(etag: &str) -> Tag {
     let bare = etag.strip_prefix("W/").unwrap_or(etag);
     Tag(bare.trim_matches('"').to_owned())
@@ -233,7 +235,7 @@ impl ObjectStore for S3 {
         if !(200..300).contains(&answer.status) {
             return Err(failed(&describe(&answer)));
         }
-        // Without a condition, the earlier try can still land on whatever is there by then.
+        // Without a condition, the earlier try may still replace whatever is stored by then.
         if repeated && matches!(condition, Condition::Always) {
             return Err(failed("a try without an answer may still be done"));
         }
@@ -284,7 +286,7 @@ impl ObjectStore for S3 {
                 return Err(failed(&describe(&answer)));
             }
             let (page, next) = read_page(&answer.body).map_err(|reason| failed(&reason))?;
-            // S3 does not promise that a page it cuts short holds anything.
+            // S3 does not promise that a truncated page contains any rows.
             if !page.more || !page.rows.is_empty() {
                 return Ok(page);
             }
@@ -294,7 +296,7 @@ impl ObjectStore for S3 {
     }
 }
 
-/// A page of `ListObjectsV2`, and the token of the next.
+/// Reads a page of `ListObjectsV2`, and the token of the next page.
 fn read_page(body: &[u8]) -> Result<(Page, Option<String>), String> {
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
     let document = Document::parse(text).map_err(|error| error.to_string())?;

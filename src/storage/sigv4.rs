@@ -13,16 +13,16 @@ use super::wire::Outgoing;
 use crate::domain::key::to_hex;
 use crate::domain::time::Timestamp;
 
-/// Everything but the unreserved characters of RFC 3986.
+/// All characters except the unreserved ones of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
-/// The same in a path, whose slashes stand.
+/// The same for a path, in which slashes are not encoded.
 const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
 
-/// Who signs, for which region.
+/// Who signs, and for which region.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The access key id.
@@ -33,12 +33,12 @@ pub struct Credentials {
     pub region: String,
 }
 
-/// A key as a path must have it to be signed.
+/// Encodes a key for the path of a signed request.
 pub fn encode_path(key: &str) -> String {
     utf8_percent_encode(key, RESERVED_IN_PATH).to_string()
 }
 
-/// A query as it must be to be signed: encoded and in order.
+/// Encodes and sorts the parameters of a signed request.
 pub fn encode_query(parameters: &[(&str, &str)]) -> String {
     let encode = |text| utf8_percent_encode(text, RESERVED);
     let mut pairs: Vec<_> = parameters
@@ -49,8 +49,8 @@ pub fn encode_query(parameters: &[(&str, &str)]) -> String {
     pairs.join("&")
 }
 
-/// Adds to `request` the headers that sign it at the moment `at`: its method, its URL (path and
-/// query encoded by the functions above), the headers that it has, and its body.
+/// Adds the headers to `request` that sign it at the moment `at`. They sign its method, its URL
+/// (with path and query encoded by the functions above), its headers and its body.
 pub fn sign(request: &mut Outgoing, url: &Url, credentials: &Credentials, at: Timestamp) {
     let time = at.basic();
     let day = time.split('T').next().unwrap_or_default();
@@ -103,7 +103,7 @@ pub fn sign(request: &mut Outgoing, url: &Url, credentials: &Credentials, at: Ti
 }
 
 fn authenticate(key: &[u8], text: &str) -> Vec<u8> {
-    // A key of any length will do.
+    // A key may have any length, so this never fails.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
         return Vec::new();
     };
@@ -115,7 +115,7 @@ fn authenticate(key: &[u8], text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// The examples of the page that is named above, with its credentials.
+    /// The examples on the page linked above, with its credentials.
     #[test]
     fn the_published_examples() {
         let credentials = Credentials {

@@ -1,4 +1,5 @@
-//! HTTP to a service of the runtime: how the backends that are no R2 binding reach their bucket.
+//! HTTP to a service of the runtime. The backends without an R2 binding reach their bucket this
+//! way.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,30 +10,30 @@ use futures::future::{Either, select};
 use crate::runtime::clock::Clock;
 use crate::runtime::js::{self, ServiceBinding};
 
-/// How long a request may take, its answer's body included.
+/// How long a request may take, including the body of its answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request.
 #[derive(Clone, Debug, Default)]
 pub struct Outgoing {
-    /// The method, in capitals.
+    /// The method, in upper case.
     pub method: &'static str,
     /// The URL, encoded.
     pub url: String,
-    /// Names in lower case, and values.
+    /// The headers: names in lower case, and values.
     pub headers: Vec<(&'static str, String)>,
-    /// The body, of a `PUT`.
+    /// The body of a `PUT`.
     pub body: Option<Vec<u8>>,
 }
 
-/// Its answer.
+/// The answer to a request.
 #[derive(Clone, Debug, Default)]
 pub struct Incoming {
     /// The status.
     pub status: u16,
-    /// The header `ETag`.
+    /// The `ETag` header.
     pub etag: Option<String>,
-    /// The header `Content-Type`.
+    /// The `Content-Type` header.
     pub content_type: Option<String>,
     /// The body.
     pub body: Vec<u8>,
@@ -45,20 +46,21 @@ pub trait Wire {
     ///
     /// # Errors
     ///
-    /// No whole answer came; whether the request had an effect is unknown. The text is for the
-    /// log.
+    /// Fails if no complete answer came. It is then unknown whether the request had an effect. The
+    /// text is for the log.
     async fn send(&self, request: &Outgoing) -> Result<Incoming, String>;
 }
 
 /// A service binding of the runtime.
 pub struct Service {
     binding: ServiceBinding,
-    /// Ends what takes too long, where the runtime goes on meanwhile.
+    /// Ends a request that takes too long. This is only possible if the runtime goes on in the
+    /// meantime.
     timer: Option<Rc<dyn Clock>>,
 }
 
 impl Service {
-    /// A service that is reached over a network: a request to it ends after 10 s.
+    /// A service that is reached over a network. A request to it ends after 10 s.
     pub fn remote(binding: ServiceBinding, clock: Rc<dyn Clock>) -> Self {
         Self {
             binding,
@@ -66,8 +68,8 @@ impl Service {
         }
     }
 
-    /// A service of the runtime's own process. It reads and writes files while nothing else runs,
-    /// timers included, so no timer could end it.
+    /// A service in the runtime's own process. While it reads and writes files, nothing else runs,
+    /// not even a timer, so no timer could end a request.
     pub fn local(binding: ServiceBinding) -> Self {
         Self {
             binding,

@@ -1,17 +1,20 @@
-//! The auditor: reads a whole bucket at rest and holds its parts against each other.
+//! The auditor: it reads a whole bucket at rest and compares its parts with each other.
 //!
-//! What it must find true, exchange by exchange:
+//! For each exchange, the following must hold:
 //!
-//! 1. a thread's state is what its events fold into, and its batches' times rise;
-//! 2. every event of a thread is in the log exactly once and says the same there, and the log
-//!    holds no event of a thread that the thread does not know;
-//! 3. a thread is in the index of all and in that of its status, once each, and nowhere else;
-//! 4. every executor that registered here has its key and its event, every key an executor;
-//! 5. nothing is owed for longer than its kind may be, nothing is overdue, and attempts at
-//!    deliveries are deleted after a week;
-//! 6. what will happen to a thread by itself has a timer that comes no later.
+//! 1. The state of a thread is what its events fold into, and the times of its batches never fall.
+//! 2. Every event of a thread is in the log exactly once and says the same there. The log has no
+//!    event of a thread that the thread does not contain.
+//! 3. A thread is in the index of all threads and in that of its status, once each, and nowhere
+//!    else.
+//! 4. Every executor has its key, and is registered in the log exactly once. Every key has an
+//!    executor, unless its registration may still be undone.
+//! 5. No obligation is older than its kind may be, none is overdue, and attempts at deliveries are
+//!    deleted after a week.
+//! 6. If something will happen to a thread by itself, it has a timer that comes no later.
 //!
-//! While the server is at work some of it is not so for moments: let it come to rest first.
+//! While the server is working, some of this does not hold for moments. Let the server come to rest
+//! first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -33,32 +36,32 @@ use crate::service::keys::KeyRecord;
 use crate::storage::index::entries;
 use crate::storage::{List, ObjectStore, StoreError, format, layout};
 
-/// Milliseconds by which an obligation may be overdue: the tick comes once a minute.
+/// Milliseconds by which an obligation may be overdue. The tick runs once a minute.
 const TICK_LATE: i64 = 150_000;
 
-/// Milliseconds by which the deletion of old attempts may come later than a week: they are
-/// deleted by the day, and the deletions are spread over another.
+/// Milliseconds after a week within which old attempts must be deleted. They are deleted by the
+/// day, and the deletions are spread over another day.
 const SWEEP_LATE: i64 = 50 * 3_600_000;
-/// Milliseconds in which a delivery is made or given up: all its attempts, each of which quiet
-/// hours may put off.
+/// Milliseconds within which a delivery succeeds or is given up. This covers all attempts, each of
+/// which quiet hours may put off.
 const DELIVERED_WITHIN: i64 = 10 * 24 * 3_600_000;
 
 /// What the auditor found.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// What is wrong, a sentence each.
+    /// The problems, one sentence each.
     pub problems: Vec<String>,
-    /// Threads that were read.
+    /// How many threads were read.
     pub threads: usize,
-    /// Lines of the log that were read.
+    /// How many lines of the log were read.
     pub events: usize,
-    /// Executors that were read.
+    /// How many executors were read.
     pub executors: usize,
-    /// Obligations that are open.
+    /// How many obligations there are.
     pub obligations: usize,
 }
 
-/// Everything of one exchange, as it lies in the bucket.
+/// Everything in the bucket that belongs to one exchange.
 #[derive(Default)]
 struct Objects {
     threads: Vec<(String, Thread)>,
@@ -76,7 +79,7 @@ struct Objects {
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn audit(store: &dyn ObjectStore, now: Timestamp) -> Result<Report, StoreError> {
     let mut report = Report::default();
     let mut exchanges: BTreeMap<String, Objects> = BTreeMap::new();
@@ -117,7 +120,7 @@ fn sort_in(
         let Ok(obligation) = serde_json::from_str::<Obligation>(text) else {
             return unreadable("an obligation");
         };
-        // A taking over is due at once and for as long as it takes.
+        // An import is due at once and stays due for as long as it takes.
         let takes_over = matches!(obligation.subject, Subject::Import { .. });
         let overdue = layout::due_at(key).is_none_or(|at| now.since(at) > TICK_LATE);
         if overdue && !takes_over {
@@ -251,7 +254,8 @@ fn check_threads(exchange: &ExchangeId, objects: &Objects, problems: &mut Vec<St
         }
         for pair in thread.events.windows(2) {
             let [earlier, later] = pair else { continue };
-            // Another server's batches may share a moment; ours are later than all before.
+            // Equal times are allowed, because another server's batches may share a moment. This
+            // server's batches are later than all before them.
             let falls = earlier.ts > later.ts;
             if falls || (earlier.batch_id == later.batch_id && earlier.ts != later.ts) {
                 problems.push(format!("{key}: the times of its batches do not rise"));
@@ -268,7 +272,8 @@ fn check_log(exchange: &ExchangeId, objects: &Objects, problems: &mut Vec<String
             known.insert(event.event_id);
             match objects.log.get(&event.event_id).map(Vec::as_slice) {
                 Some([(at, line)]) if says(line, exchange, &thread.state.reference, event) => {
-                    // Ours and other servers' alike: the object is named by the batch.
+                    // This holds for this server and others alike: the batch gives the object its
+                    // name.
                     if !at.ends_with(&format!("/{}.jsonl", event.batch_id)) {
                         problems.push(format!("{at} is not named by the batch that it holds"));
                     }
@@ -301,7 +306,7 @@ fn check_log(exchange: &ExchangeId, objects: &Objects, problems: &mut Vec<String
     }
 }
 
-/// Whether a line of the log says what the thread says of the event.
+/// Whether a line of the log says the same about an event as the thread does.
 fn says(line: &Value, exchange: &ExchangeId, reference: &Ref, event: &Event) -> bool {
     let mut line = line.clone();
     let Some(fields) = line.as_object_mut() else {
@@ -404,7 +409,8 @@ fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timesta
     }
 }
 
-/// 6. A batch that is still owed for brings its timer with what else it owes.
+/// 6. While a batch has an obligation, its timer may be missing, because the obligation will set
+///    it.
 fn check_timers(objects: &Objects, problems: &mut Vec<String>, now: Timestamp) {
     let owed_for = |reference: &Ref| {
         objects.obligations.iter().any(|owed| match &owed.subject {
@@ -414,7 +420,7 @@ fn check_timers(objects: &Objects, problems: &mut Vec<String>, now: Timestamp) {
     };
     for (key, thread) in &objects.threads {
         let reference = &thread.state.reference;
-        // What comes next, and the timer on which the next batches rely.
+        // The next moment, and the timer on which the next batches rely.
         let relied_on = thread.state.timer_at.filter(|at| *at > now);
         let moments = [next_moment(&thread.state), relied_on];
         let Some(moment) = moments.into_iter().flatten().min() else {

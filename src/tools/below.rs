@@ -1,23 +1,23 @@
-//! Parts of a bucket that look like whole ones: for the clauses of the storage contract, which
-//! need an empty bucket to work in.
+//! A part of a bucket that looks like a whole bucket, for the clauses of the storage contract,
+//! which need an empty one.
 
 use async_trait::async_trait;
 
 use crate::storage::{Condition, List, Object, ObjectStore, Page, Put, StoreError};
 
-/// What lies below a prefix.
+/// The part of a bucket below a prefix.
 pub struct Below<'a> {
     store: &'a dyn ObjectStore,
     prefix: String,
 }
 
 impl<'a> Below<'a> {
-    /// What lies below `prefix` in `store`.
+    /// The part of `store` below `prefix`.
     pub fn new(store: &'a dyn ObjectStore, prefix: String) -> Self {
         Self { store, prefix }
     }
 
-    /// Deletes everything: a clause that does not hold leaves objects behind.
+    /// Deletes everything. A clause that does not hold leaves objects behind.
     pub async fn clear(&self) -> Result<(), StoreError> {
         loop {
             let everything = List::keys(&self.prefix, None, 100);

@@ -1,6 +1,7 @@
-//! Copying one bucket into another, a stretch at a time, and the digests that show it worked.
+//! Copies one bucket into another, one stretch at a time, and makes the digests that show that it
+//! worked.
 //!
-//! A copy that was cut short is begun again: what is there already is not written again.
+//! If a copy is interrupted, start it again. It does not write again what is there already.
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
@@ -9,22 +10,22 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::key::to_hex;
 use crate::storage::{Condition, List, Object, ObjectStore, Page, StoreError};
 
-/// Objects in a stretch.
+/// How many objects are in a stretch.
 const STRETCH: usize = 200;
-/// Objects that are read or written at once.
+/// How many objects are read or written at once.
 const PARALLEL: usize = 8;
 
-/// How far a walk through a bucket has come.
+/// The progress of a walk through a bucket.
 #[derive(Debug, Serialize)]
 pub struct Walked {
-    /// Objects in this stretch.
+    /// How many objects this stretch has.
     objects: usize,
-    /// Where the next stretch begins; `None` at the end.
+    /// Where the next stretch begins, or `None` at the end.
     next: Option<String>,
-    /// Objects of it that were written.
+    /// How many objects of this stretch were written.
     #[serde(skip_serializing_if = "Option::is_none")]
     copied: Option<usize>,
-    /// Hash of all keys and bodies up to here.
+    /// The hash of all keys and bodies up to here.
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
 }
@@ -76,8 +77,9 @@ pub async fn copy(
     })
 }
 
-/// Hashes a stretch on top of the digest of all before it: key after key, however the store cuts
-/// its pages. What is listed and cannot be read (an empty file) does not count.
+/// Hashes a stretch on top of the digest of everything before it. It hashes key by key, so the
+/// digest does not depend on how the store cuts its pages. An object that is listed but cannot be
+/// read, such as an empty file, does not count.
 pub async fn digest(
     store: &dyn ObjectStore,
     after: Option<&str>,

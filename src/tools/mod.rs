@@ -1,17 +1,17 @@
-//! The tools Worker: the same crate built with the feature `tools`. It works on the bucket that
-//! its settings name, for `selfhost/mess.js` and for the tests. It is never
-//! bound to a public socket.
+//! The tools Worker: the same crate, built with the feature `tools`. It works on the bucket that
+//! its settings name. `selfhost/mess.js` and the tests use it. It is never bound to a public
+//! socket.
 //!
 //! | path | does |
 //! | --- | --- |
-//! | `/conformance` | each clause of the storage contract with what it found |
-//! | `/conformance?broken` | the same on a bucket that ignores conditions: it must not pass |
-//! | `/audit?now={ms}` | the auditor's report |
-//! | `/count` | how many objects there are |
-//! | `/copy?after={key}` | copies a stretch to the bucket that settings with `TO_` before them name |
-//! | `/digest?of={from or to}&after={key}&digest={so far}` | hashes a stretch of either |
-//! | `/reindex?…` | one step of [`reindex`] |
-//! | `/offset?zone={name}&at={ms},{ms},…` | how far the zone is ahead of UTC at each moment, in ms |
+//! | `/conformance` | tries each clause of the storage contract and returns the outcomes |
+//! | `/conformance?broken` | the same on a bucket that ignores conditions, which must fail |
+//! | `/audit?now={ms}` | returns the auditor's report |
+//! | `/count?after={key}` | counts a stretch of objects |
+//! | `/copy?after={key}` | copies a stretch to the bucket that the `TO_` settings name |
+//! | `/digest?of={from or to}&after={key}&digest={so far}` | hashes a stretch of either bucket |
+//! | `/reindex?…` | runs one step of [`reindex`] |
+//! | `/offset?zone={name}&at={ms},{ms},…` | how many ms the zone is ahead of UTC at each moment |
 
 pub mod audit;
 mod below;
@@ -36,7 +36,7 @@ use audit::audit;
 use below::{Below, Unconditional};
 
 thread_local! {
-    /// What is known of a directory that is copied to.
+    /// What is known about a directory that is the target of a copy.
     static TARGET: Rc<disk::Memory> = Rc::default();
 }
 
@@ -44,7 +44,7 @@ thread_local! {
 ///
 /// # Errors
 ///
-/// The runtime refuses the response.
+/// Fails if the runtime refuses the response.
 pub async fn handle(
     request: Request,
     env: &Env,
@@ -109,7 +109,7 @@ async fn run(
     })
 }
 
-/// The bucket that the settings with `TO_` before them name.
+/// The bucket named by the settings with the prefix `TO_`.
 fn target(env: &Env, app: &App) -> Result<Rc<dyn ObjectStore>, ToolError> {
     let variable = |name: &str| {
         let text = env.var(&format!("TO_{name}")).ok();

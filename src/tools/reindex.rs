@@ -1,16 +1,17 @@
-//! Rebuilding what can be derived: threads from the log, the log and the index from the threads.
+//! Rebuilds what can be derived: threads from the log, and the log and the index from the threads.
 //!
-//! It mends what a disk lost (a power cut, a file deleted by mistake), as far as another part of
-//! the bucket still tells it; doing it twice does no harm. Step by step:
+//! It repairs what a disk lost (after a power cut, or because a file was deleted by mistake), as
+//! far as another part of the bucket still contains it. Doing it twice does no harm. These are the
+//! steps:
 //!
-//! 1. `step=exchanges`: which exchanges there are;
-//! 2. `step=discard&after={key}`: empty objects, and threads that cannot be read, are removed, a
-//!    stretch at a time;
-//! 3. `step=derive&exchange={id}`, first with `begin`: what is only in the log is taken over from
-//!    it, as from another server's bucket, until it says that it is `done`;
-//! 4. `step=settle&after={key}`: each thread has its index entries, its timer, and the log objects
-//!    of what it was told by this server;
-//! 5. `step=sweep&after={key}`: index entries that belong to no thread as it is are removed.
+//! 1. `step=exchanges` lists the exchanges.
+//! 2. `step=discard&after={key}` removes empty objects, and threads that cannot be read, one
+//!    stretch at a time.
+//! 3. `step=derive&exchange={id}` imports what is only in the log, as from another server's bucket.
+//!    The first call also has `begin`. Repeat it until it returns `done`.
+//! 4. `step=settle&after={key}` writes the index entries and the timer of each thread, and the log
+//!    objects of its batches that this server wrote.
+//! 5. `step=sweep&after={key}` removes index entries that belong to no current version of a thread.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -31,12 +32,12 @@ use crate::storage::cas::load;
 use crate::storage::index::{entries, put_entry};
 use crate::storage::{List, Row, StoreError, encode, layout};
 
-/// Objects in a stretch.
+/// How many objects are in a stretch.
 const STRETCH: usize = 200;
-/// Objects that are dealt with at once.
+/// How many objects are processed at once.
 const PARALLEL: usize = 6;
 
-/// Does one step.
+/// Runs one step.
 pub async fn step(app: &Rc<App>, query: &BTreeMap<String, String>) -> Result<Value, ToolError> {
     let given = |name: &str| query.get(name).map(String::as_str);
     let after = given("after");
@@ -46,7 +47,7 @@ pub async fn step(app: &Rc<App>, query: &BTreeMap<String, String>) -> Result<Val
         Some("derive") => {
             let exchange = ExchangeId::parse(given("exchange").unwrap_or_default(), "exchange")
                 .map_err(|_| ToolError::NoSuchTool)?;
-            // So that the tick goes on with it if this is cut short.
+            // With the obligation, the tick continues if this is interrupted.
             let obligation = obligation(&exchange);
             if given("begin").is_some() {
                 obligation.begin(app).await?;
@@ -66,7 +67,7 @@ pub async fn step(app: &Rc<App>, query: &BTreeMap<String, String>) -> Result<Val
     })
 }
 
-/// The exchanges that have executors; without them nobody could read the rest.
+/// The exchanges that have executors. Without executors nobody could read the rest.
 async fn exchanges(app: &App) -> Result<Vec<ExchangeId>, StoreError> {
     let mut found = Vec::new();
     let mut after: Option<String> = None;
@@ -79,7 +80,7 @@ async fn exchanges(app: &App) -> Result<Vec<ExchangeId>, StoreError> {
             return Ok(found);
         };
         let exchange = exchange_of(&row.key);
-        // The character that follows the slash: past all keys of this exchange.
+        // `0` is the character after the slash, so this is past all keys of the exchange.
         after = Some(match &exchange {
             Some(exchange) => format!("executors/exchange={exchange}0"),
             None => row.key.clone(),
@@ -92,7 +93,7 @@ fn exchange_of(key: &str) -> Option<ExchangeId> {
     ExchangeId::parse(layout::exchange_of(key)?, "exchange").ok()
 }
 
-/// Does `work` on each object of a stretch; it says whether it changed anything.
+/// Does `work` on each object of a stretch. `work` returns whether it changed anything.
 async fn walk(
     app: &App,
     prefix: &str,
@@ -137,7 +138,8 @@ async fn settle(app: &App, key: &str) -> Result<bool, StoreError> {
     };
     let thread = thread.document;
     let mut done = true;
-    // What another server wrote lies where that server put it, each event a batch of its own.
+    // Another server's events stay where that server put them. There, each event is a batch of its
+    // own.
     let ours = thread
         .events
         .iter()

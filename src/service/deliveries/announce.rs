@@ -1,10 +1,10 @@
-//! Deliveries as obligations: what a committed batch owes to executors, kept in `due/` until it
-//! is done.
+//! Announces a committed batch: what it owes to executors becomes obligations in `due/` that stay
+//! until they are met.
 //!
-//! After the commit the executors are looked at, a page at a time; what they are owed is written
-//! to `due/` in chunks before any of it is sent. Then the writer attempts what it has time for,
-//! and the tick the rest, and again what failed. Every key is derived from the batch, so doing
-//! any of it twice writes nothing twice.
+//! After the commit, the announcement looks at the executors page by page. It writes what they are
+//! owed to `due/` in chunks before anything is sent. Then the writer attempts as many chunks as it
+//! has time for. The tick attempts the rest, and retries what failed. Every key is derived from the
+//! batch, so doing any of this twice writes nothing twice.
 
 use std::pin::pin;
 
@@ -27,45 +27,45 @@ use crate::service::records::{Owner, summarize};
 use crate::storage::rows::list_summaries;
 use crate::storage::{List, StoreError, layout};
 
-/// Executors that are looked at together: as many as R2 lists with their summaries.
+/// How many executors one page has: as many as R2 lists with their summaries.
 const PAGE: usize = 100;
-/// Deliveries after which a page ends.
+/// A page ends early when it has planned this many deliveries.
 const MOST_OWED: usize = 300;
-/// Operations that must be left to look at a page, and to attempt some of what comes of it: the
-/// page takes up to 160.
+/// How many operations must be left to look at a page, which takes up to 160, and to attempt some
+/// of the deliveries that it finds.
 pub const PAGE_OPERATIONS: usize = 350;
-/// Operations at once.
+/// How many operations run at once.
 const PARALLEL: usize = 6;
 
-/// A batch whose executors are being looked at.
+/// A batch that is being announced.
 pub struct Announcement<'a> {
-    /// The thread that it is part of.
+    /// The thread that the batch belongs to.
     pub thread: &'a Thread,
     /// The thread's exchange.
     pub exchange: &'a ExchangeId,
     /// The batch.
     pub batch_id: Uuid,
-    /// When its obligation was written.
+    /// When the batch's obligation was written.
     pub begun_at: Timestamp,
 }
 
-/// What came of looking at a page of executors.
+/// The result of looking at a page of executors.
 #[derive(Default)]
 struct Looked {
-    /// The chunks that are due at once and that nobody else has put.
+    /// The chunks that are due at once and that nobody else had put.
     chunks: Vec<Kept>,
     /// The key after which the next page begins, if there is one.
     next: Option<String>,
 }
 
-/// Looks at the executors after the key `after`, puts what they are owed into `due/`, and for
-/// those that this invocation cannot look at any more, if it is to `keep` so many operations, an
-/// obligation to go on. Gives the chunks that are due at once, put under `hold`; none of them
-/// has been attempted.
+/// Looks at the executors after the key `after`, and writes what they are owed to `due/`. If this
+/// invocation cannot look at all of them and still keep `keep` operations for other work, it writes
+/// an obligation to continue. Returns the chunks that are due at once, put under `hold`. None of
+/// them has been attempted.
 ///
 /// # Errors
 ///
-/// The store's; then all of it is to be done again.
+/// Fails with the store's error. In that case everything must be done again.
 pub async fn announce(
     app: &App,
     announcement: &Announcement<'_>,
@@ -96,8 +96,8 @@ pub async fn announce(
     }
 }
 
-/// 1. List a page of executors, and read the records of those who may be owed something.
-/// 2. Plan, one record after the other; end the page early when it has become much.
+/// 1. List a page of executors, and read the records of those that may be owed something.
+/// 2. Plan one record after the other. End the page early if it owes many deliveries.
 /// 3. Put the chunks.
 async fn look_at_page(
     app: &App,
@@ -182,8 +182,9 @@ async fn look_at_page(
     })
 }
 
-/// What is due at one moment, in chunks: the first delivery of each executor before the second of
-/// any, so that nobody's many hold up another's only one.
+/// Groups the deliveries that are due at the same moment into chunks. The first delivery of each
+/// executor comes before the second of any, so that an executor with many deliveries does not hold
+/// up one with a single delivery.
 fn chunks(of_each: Vec<Vec<Owed>>) -> Vec<Vec<Owed>> {
     let mut turns: Vec<_> = of_each
         .into_iter()
@@ -197,7 +198,7 @@ fn chunks(of_each: Vec<Vec<Owed>>) -> Vec<Vec<Owed>> {
         .collect()
 }
 
-/// A chunk under an id that tells what is in it.
+/// A chunk whose id is derived from what it contains.
 fn chunk(announcement: &Announcement, names: &Names, owed: Vec<Owed>) -> Obligation {
     let batch_id = announcement.batch_id.to_string();
     let mut parts = vec![batch_id.as_str()];
@@ -215,7 +216,7 @@ fn chunk(announcement: &Announcement, names: &Names, owed: Vec<Owed>) -> Obligat
     Obligation::of(id, announcement.begun_at, subject)
 }
 
-/// The names that people know; an id where there is no record.
+/// The display names to show. An executor without one is shown by its id.
 async fn names_of(app: &App, notice: &Notice) -> Result<Names, StoreError> {
     let name = async |id: &ExecutorId| -> Result<String, StoreError> {
         if id.is_exchange() {
@@ -240,7 +241,7 @@ async fn names_of(app: &App, notice: &Notice) -> Result<Names, StoreError> {
     })
 }
 
-/// Whether an executor may be owed something: by its summary, or if that does not tell.
+/// Whether an executor may be owed something. If its summary cannot tell, it may.
 fn concerns(id: &ExecutorId, summary: Option<&str>, news: &News) -> bool {
     #[derive(Deserialize)]
     struct Told {

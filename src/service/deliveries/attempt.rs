@@ -1,4 +1,4 @@
-//! Attempting: works through deliveries that are due, and tells which are left.
+//! Attempts deliveries that are due, and returns those that are left.
 
 use futures::future::join_all;
 use serde_json::{Map, Value};
@@ -27,17 +27,18 @@ use crate::service::records::Owner;
 use crate::storage::cas::load;
 use crate::storage::{StoreError, layout};
 
-/// Milliseconds until what the bucket prevented is tried again.
+/// If the store prevents a delivery, it is tried again after this many milliseconds.
 const STORE_PAUSE: i64 = 60_000;
-/// Milliseconds until what this invocation may not send any more is due again.
+/// If this invocation may not send a delivery any more, the delivery is due again after this many
+/// milliseconds.
 const BUSY_PAUSE: i64 = 1_000;
 
-/// Attempts the deliveries of a chunk that are due at `now`, all at once, and records what came
-/// of them. Gives those that are left, each with the moment when it is due next.
+/// Attempts the deliveries of a chunk that are due at `now`, all at once, and records their
+/// outcomes. Returns the deliveries that are left, each with the moment when it is due next.
 ///
 /// # Errors
 ///
-/// The request cannot be read; nothing was sent.
+/// Fails if the request cannot be read. In that case nothing was sent.
 pub async fn attempt(app: &App, chunk: &Chunk, now: Timestamp) -> Result<Vec<Owed>, StoreError> {
     let key = layout::thread(&chunk.exchange_id, &chunk.reference);
     let Some(thread) = load::<Thread>(app.store.as_ref(), &key).await? else {
@@ -50,7 +51,8 @@ pub async fn attempt(app: &App, chunk: &Chunk, now: Timestamp) -> Result<Vec<Owe
     let Some(news) = news else {
         return Ok(Vec::new());
     };
-    // What has fallen due may not be written yet: nobody is rung for it all the same.
+    // Something may have fallen due that is not stored yet. Notifications that it makes out of date
+    // must not go out.
     let current = thread.state.as_of(now);
     let current = current.as_ref().unwrap_or(&thread.state);
     let one = async |owed: &Owed| {
@@ -76,34 +78,34 @@ pub async fn attempt(app: &App, chunk: &Chunk, now: Timestamp) -> Result<Vec<Owe
     Ok(left.into_iter().flatten().collect())
 }
 
-/// A delivery at one attempt.
+/// One attempt of a delivery.
 struct Delivery<'a> {
     app: &'a App,
     batch_id: Uuid,
     notice: &'a Notice,
-    /// The request as it is now.
+    /// The request as of now.
     current: &'a ThreadState,
     owed: &'a Owed,
     now: Timestamp,
-    /// The same moment by the clock.
+    /// The clock's time when the attempt began. It measures how long the attempt took.
     begun_at: Timestamp,
 }
 
-/// What is known, before a hook is sent, of what it may use.
+/// What is known about the object that a hook may use, before the hook is sent.
 enum Known {
-    /// It is there, or none is needed.
+    /// The object is known, or none is needed.
     Is(Option<Created>),
-    /// The hook itself made it, at an attempt that was not recorded.
+    /// The hook itself created it, in an attempt that was not recorded.
     Made(String),
-    /// It is still to come.
+    /// Another hook has yet to create it.
     Waits,
-    /// It will never be.
+    /// It will never exist.
     Never,
 }
 
 impl Delivery<'_> {
-    /// 1. Find the executor and its channel or hook: they may be gone.
-    /// 2. See whether it may go out now.
+    /// 1. Find the executor and its channel or hook. They may be gone.
+    /// 2. Check whether the delivery may go out now.
     /// 3. Unseal its credentials, and find the id that it needs.
     /// 4. Send.
     /// 5. Record.
@@ -183,8 +185,8 @@ impl Delivery<'_> {
         Ok(self.record(provider, verdict, status).await)
     }
 
-    /// What an earlier hook created. Who has no part in the request is meant by its start and
-    /// end only if there is something.
+    /// Finds what an earlier hook created. If the executor takes no part in the request, a hook on
+    /// its start or its end is sent only if an earlier hook created something.
     async fn find_created(
         &self,
         provider: &Provider,
@@ -202,7 +204,7 @@ impl Delivery<'_> {
         let find =
             async |id: &str| find_external(self.app, self.owner(), &thread.reference, id).await;
         if event == HookEvent::Created {
-            // An attempt that could not be recorded may have made it already.
+            // An attempt that could not be recorded may have created it already.
             let made = match &self.owed.unkept_id {
                 Some(id) => Some(id.clone()),
                 None if provider.gives_ids => match find(own_id).await? {
@@ -233,7 +235,8 @@ impl Delivery<'_> {
         Ok(if waits { Known::Waits } else { Known::Never })
     }
 
-    /// Puts off what cannot be sent before another hook has its answer.
+    /// Puts off a hook that needs the answer to another hook. Drops it when the schedule of
+    /// attempts ends.
     async fn wait(&self, provider: &Provider) -> Option<Owed> {
         let number = self.owed.attempts.saturating_add(1);
         let next = next_attempt(
@@ -254,7 +257,7 @@ impl Delivery<'_> {
         })
     }
 
-    /// Writes down what came of an attempt; gives the delivery back when it is left for later.
+    /// Records the outcome of an attempt. Returns the delivery if it is to be tried again.
     async fn record(
         &self,
         provider: &Provider,
@@ -266,14 +269,15 @@ impl Delivery<'_> {
         let number = self.owed.attempts.saturating_add(1);
         let next = match &verdict {
             Verdict::Retry { wait, .. } => {
-                // A wait begins when the answer is there.
+                // The wait begins when the answer arrives.
                 let took = app.clock.now().since(self.begun_at);
                 let now = self.now.plus_millis(took);
                 next_attempt(number, now, *wait, app.clock.random_share())
             }
             _ => None,
         };
-        // What comes of a creating hook, for those that use its id: they wait until they know.
+        // If a creating hook is done, records what it created, because the hooks that use its id
+        // wait to know that.
         if let (Subscription::Hook(hook), Some(HookEvent::Created), None, Some(thread)) = (
             &self.owed.subscription,
             self.notice.hook_event().filter(|_| provider.gives_ids),

@@ -1,4 +1,4 @@
-//! Chunks of deliveries: attempting what this invocation has put, or found due.
+//! Chunks of deliveries: attempts those that this invocation has put or has found due.
 
 use std::collections::BTreeSet;
 
@@ -13,13 +13,13 @@ use crate::runtime::log::warn;
 use crate::service::due::obligations::{Next, Obligation, Subject};
 use crate::storage::StoreError;
 
-/// Operations that must be left to attempt a chunk.
+/// How many operations must be left to attempt a chunk.
 pub const CHUNK_OPERATIONS: usize = 100;
 
-/// An obligation and the key under which it lies.
+/// An obligation, and the key under which it is stored.
 pub type Kept = (String, Obligation);
 
-/// Attempts chunks one after the other, as far as this invocation may.
+/// Attempts chunks one after the other, as many as this invocation may.
 pub async fn attempt_all(app: &App, chunks: Vec<Kept>) {
     for kept in chunks {
         attempt_kept(app, kept, app.clock.now()).await;
@@ -28,7 +28,7 @@ pub async fn attempt_all(app: &App, chunks: Vec<Kept>) {
 
 /// Attempts a chunk that this invocation has put, if it still may.
 pub async fn attempt_kept(app: &App, (key, mut obligation): Kept, now: Timestamp) {
-    // Past the hold, or the writer's time, another may be at it.
+    // Once the hold or the writer's time is over, another may be working on it.
     let is_ours = match &obligation.hold {
         Some(hold) => now < hold.until,
         None => now.since(obligation.begun_at) < crate::service::WRITE_WINDOW,
@@ -46,11 +46,11 @@ pub async fn attempt_kept(app: &App, (key, mut obligation): Kept, now: Timestamp
     }
 }
 
-/// Attempts what is due of a chunk, and leaves in it what is still owed.
+/// Attempts the deliveries of a chunk that are due, and leaves in it what is still owed.
 ///
 /// # Errors
 ///
-/// The store's; nothing was sent.
+/// Fails with the store's error. In that case nothing was sent.
 pub async fn attempt_chunk(
     app: &App,
     obligation: &mut Obligation,
@@ -63,7 +63,7 @@ pub async fn attempt_chunk(
     let sweeps = executors
         .into_iter()
         .map(|executor| arrange_sweep(app, &chunk.exchange_id, executor, now));
-    // The next attempt of the day arranges what this one cannot.
+    // If this fails, the executor's next attempt on the same day arranges it.
     for outcome in join_all(sweeps).await {
         outcome.unwrap_or_else(|error| warn("old attempts may stay", &error));
     }

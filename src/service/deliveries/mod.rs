@@ -1,4 +1,5 @@
-//! Deliveries as obligations: whom a commit concerns, attempts, and the record of them.
+//! Deliveries: obligations for what a commit owes to executors, attempts, and the record of their
+//! outcomes.
 
 pub mod announce;
 pub mod attempt;

@@ -1,4 +1,4 @@
-//! Records of what came of deliveries: the log of attempts, streaks of failures, the ids that
+//! Records the outcomes of deliveries: the log of attempts, streaks of failures, and the ids that
 //! providers gave.
 
 use futures::stream::{self, StreamExt as _};
@@ -20,42 +20,43 @@ use crate::storage::cas::{Decision, Swapped, Target, load, swap};
 use crate::storage::rows::{list_summaries, whole_body};
 use crate::storage::{Condition, List, Put, StoreError, encode, layout};
 
-/// Milliseconds for which attempts are kept.
+/// For this many milliseconds, attempts are kept.
 pub const KEPT_FOR: i64 = 7 * 24 * 3_600_000;
-/// Arranged deletions that an isolate remembers; when there are more it begins anew.
+/// How many arranged deletions an isolate remembers. If there are more, it forgets all of them and
+/// starts again.
 const SWEEPS_KNOWN: usize = 10_000;
 const DAY: i64 = 24 * 3_600_000;
-/// Attempts that one look at old ones deletes.
+/// How many old attempts one sweep deletes.
 const SWEPT: usize = 200;
-/// Operations at once.
+/// How many operations run at once.
 const PARALLEL: usize = 6;
-/// Milliseconds in which a record may be changed.
+/// For this many milliseconds, a change of a record may start a put.
 const WRITE_WINDOW: i64 = 30_000;
 
-/// How an attempt ended, as its log tells it.
+/// How an attempt ended, as the log of attempts shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The receiver has it.
+    /// The receiver has the delivery.
     Delivered,
-    /// It will be tried again.
+    /// The delivery will be tried again.
     Retrying,
-    /// It will not.
+    /// The delivery failed and will not be tried again.
     Failed,
-    /// It was not needed any more, or never could be made.
+    /// The delivery was no longer needed, or can never be made.
     Dropped,
 }
 
-/// An attempt, as it is kept and shown to its owner.
+/// An attempt, as it is stored and as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// When.
+    /// When it was made.
     pub at: Timestamp,
-    /// The delivery, the same on all its attempts.
+    /// The id of the delivery, which is the same for all its attempts.
     pub delivery_id: Uuid,
-    /// What it tells of.
+    /// The event that it tells.
     pub event: String,
-    /// The request, unless it is a test.
+    /// The request, or `None` if it is a test.
     #[serde(rename = "ref")]
     pub reference: Option<Ref>,
     /// The type of the channel or hook.
@@ -67,31 +68,31 @@ pub struct Attempt {
     pub attempt: u32,
     /// How it ended.
     pub outcome: Outcome,
-    /// The HTTP status that was answered.
+    /// The HTTP status of the answer, if there was one.
     pub status: Option<u16>,
-    /// What went wrong.
+    /// What went wrong, if something did.
     pub error: Option<String>,
-    /// When it is tried again.
+    /// When the delivery is tried again, if it is.
     pub next_attempt_at: Option<Timestamp>,
 }
 
-/// What is known of the id that a hook was to get for a request.
+/// What is known about the id that a hook should get for a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum External {
     /// The provider's id.
     ExternalId(String),
-    /// There will be none: the hook failed for good, or its provider gave no id.
+    /// There will be no id: the hook failed permanently, or its provider gave none.
     Never,
 }
 
-/// Since when nothing but failures came of a channel or hook.
+/// A streak of failures of a channel or hook, with the moment when it began.
 #[derive(Serialize, Deserialize)]
 struct Streak {
     since: Timestamp,
 }
 
-/// Writes an attempt to its owner's log. A failure only leaves a gap in the log.
+/// Writes an attempt to its owner's log. If that fails, the log only has a gap.
 pub async fn log_attempt(app: &App, owner: Owner<'_>, attempt: &Attempt) {
     let key = layout::attempt(
         owner.exchange,
@@ -115,7 +116,7 @@ pub async fn log_attempt(app: &App, owner: Owner<'_>, attempt: &Attempt) {
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn last_attempts(
     app: &App,
     owner: Owner<'_>,
@@ -136,13 +137,13 @@ pub async fn last_attempts(
         .collect())
 }
 
-/// Sees to it that an executor's attempts of this day are deleted when they are old: an
-/// obligation for each executor and day, spread over a day so that they do not all come at
-/// midnight.
+/// Arranges that an executor's attempts of this day are deleted when they are old. There is one
+/// obligation for each executor and day. Their moments are spread over a day, so that they do not
+/// all fall due at midnight.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn arrange_sweep(
     app: &App,
     exchange: &ExchangeId,
@@ -173,11 +174,11 @@ pub async fn arrange_sweep(
     Ok(())
 }
 
-/// Deletes attempts that are older than [`KEPT_FOR`] at `now`; says whether more may be left.
+/// Deletes attempts that are older than [`KEPT_FOR`] at `now`. Returns whether there may be more.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn sweep(app: &App, owner: Owner<'_>, now: Timestamp) -> Result<bool, StoreError> {
     let oldest = now.plus_millis(KEPT_FOR.saturating_neg());
     let prefix = layout::attempts(owner.exchange, owner.executor);
@@ -198,7 +199,7 @@ pub async fn note_success(app: &App, owner: Owner<'_>, subscription: &str) {
     }
 }
 
-/// Begins a streak of failures, or finds the one that goes on; says whether it has lasted
+/// Begins a streak of failures, or continues the current one. Returns whether the streak has lasted
 /// [`GIVEN_UP_AFTER`].
 pub async fn note_failure(app: &App, owner: Owner<'_>, subscription: &str, now: Timestamp) -> bool {
     let key = layout::streak(owner.exchange, owner.executor, subscription);
@@ -225,7 +226,7 @@ pub async fn enable(app: &App, owner: Owner<'_>, subscription: &str) {
     set_disabled(app, owner, subscription, None).await;
 }
 
-/// Disables a channel or hook for `reason`, which the log is told of too.
+/// Disables a channel or hook, and logs the reason.
 pub async fn disable(
     app: &App,
     owner: Owner<'_>,
@@ -235,13 +236,13 @@ pub async fn disable(
 ) {
     let what = format!("{subscription} of {} is disabled", owner.key());
     warn(&what, &reason);
-    // Enabled again it begins anew.
+    // Ends its streak, so that a new one begins when it is enabled again.
     note_success(app, owner, subscription).await;
     let disabled = json!({"at": now, "reason": reason});
     set_disabled(app, owner, subscription, Some(&disabled)).await;
 }
 
-/// Writes into a record why a channel or hook is disabled, or with none that it is not.
+/// Writes into a record why a channel or hook is disabled, or with `None` that it is enabled.
 async fn set_disabled(app: &App, owner: Owner<'_>, subscription: &str, disabled: Option<&Value>) {
     let key = owner.key();
     let store = app.store.as_ref();
@@ -283,11 +284,12 @@ async fn set_disabled(app: &App, owner: Owner<'_>, subscription: &str, disabled:
     }
 }
 
-/// Remembers the id that a hook got for a request, or, unless there is one, that it gets none.
+/// Remembers the id that a hook got for a request, or that it gets none. The latter does not
+/// overwrite an id.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn remember_external(
     app: &App,
     key: &str,
@@ -302,11 +304,11 @@ pub async fn remember_external(
     Ok(())
 }
 
-/// What is known of the id that hook `hook` was to get for a request.
+/// What is known about the id that the hook `hook` should get for a request.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn find_external(
     app: &App,
     owner: Owner<'_>,

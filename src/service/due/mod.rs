@@ -1,4 +1,4 @@
-//! What lies in `due/`: the obligations of mutations, and timers.
+//! What is stored under `due/`: the obligations of mutations, and timers.
 
 pub mod obligations;
 pub mod timers;

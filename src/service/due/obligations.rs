@@ -1,6 +1,6 @@
-//! Obligations: what a mutation owes, written to `due/` before it begins.
+//! Obligations: what a mutation owes, written to `due/` before the mutation begins.
 //!
-//! Whatever dies on the way, the tick finds the obligation when it is due and completes or
+//! Whatever dies on the way, the tick finds the obligation once it is due, and completes or
 //! discards the mutation. There is no other mechanism for recovery.
 
 use std::rc::Rc;
@@ -17,16 +17,17 @@ use crate::domain::time::Timestamp;
 use crate::runtime::background::Rest;
 use crate::storage::{Condition, Put, StoreError, encode, layout};
 
-/// Milliseconds until the tick first looks at an obligation: its writer's own time.
+/// Milliseconds until the tick first looks at an obligation. Until then, its writer has it to
+/// itself.
 pub const WRITERS_TIME: i64 = 60_000;
 
-/// The age in milliseconds at which an obligation is given its last look.
+/// The age in milliseconds at which the tick looks at an obligation for the last time.
 ///
-/// A put that a store reported as failed, or that a stopped runtime had sent, may still land;
-/// none does after an hour.
+/// A put may still land after the store reported that it failed, or after the runtime that sent it
+/// was stopped. After an hour, none does.
 pub const LAST_LOOK: i64 = 3_600_000;
 
-/// What lies under a `due/` key.
+/// What is stored under a key in `due/`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Obligation {
     /// The batch of the mutation, or another unique id.
@@ -37,10 +38,10 @@ pub struct Obligation {
     /// What it is about.
     #[serde(flatten)]
     pub subject: Subject,
-    /// How often looking at it failed.
+    /// How many looks at it have failed.
     #[serde(default)]
     pub failures: u32,
-    /// Which tick works on it.
+    /// The tick that holds it, if one does.
     #[serde(default, rename = "claim", skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
 }
@@ -56,11 +57,11 @@ pub enum Subject {
         /// The thread.
         #[serde(rename = "ref")]
         reference: Ref,
-        /// Whether the deliveries that it owes are obligations of their own by now.
+        /// Whether its deliveries have become obligations of their own.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         announced: bool,
     },
-    /// Executors who are still to be looked at for what a batch owes them.
+    /// Executors that the announcement of a batch has not looked at yet.
     Announcement {
         /// The batch.
         batch_id: Uuid,
@@ -69,12 +70,12 @@ pub enum Subject {
         /// The thread.
         #[serde(rename = "ref")]
         reference: Ref,
-        /// The key of the last one that was looked at.
+        /// The key of the last executor that was looked at.
         after: String,
     },
-    /// Deliveries that a batch owes.
+    /// Deliveries that a batch owes to executors.
     Deliveries(Chunk),
-    /// Old attempts of an executor that are to be deleted.
+    /// An executor's old attempts that must be deleted.
     Sweep {
         /// The executor's exchange.
         exchange_id: ExchangeId,
@@ -95,9 +96,9 @@ pub enum Subject {
         exchange_id: ExchangeId,
         /// The executor.
         executor_id: ExecutorId,
-        /// The key that it is to get.
+        /// The hash of the key that the executor gets.
         key_hash: KeyHash,
-        /// The event that it owes.
+        /// The event that the registration must write.
         event: Box<Event>,
     },
     /// A bucket of another server that is being imported.
@@ -108,21 +109,21 @@ pub enum Subject {
     },
 }
 
-/// What is to become of an obligation after a look at it.
+/// What becomes of an obligation after a look at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Everything is met or undone: delete it.
+    /// Everything is done or undone, so the obligation is deleted.
     Done,
-    /// Look again at this moment.
+    /// The tick looks at it again at this moment.
     Again(Timestamp),
 }
 
-/// A tick at work.
+/// A tick's hold on an obligation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hold {
-    /// Until when others leave the obligation alone.
+    /// The moment until which others leave the obligation alone.
     pub until: Timestamp,
-    /// Tells this tick's claim from another's.
+    /// Distinguishes this hold from that of another tick.
     pub nonce: Uuid,
 }
 
@@ -166,11 +167,11 @@ impl Obligation {
         encode(layout::DUE, self)
     }
 
-    /// Writes it, before anything it is about is written.
+    /// Writes the obligation. This comes before anything that the obligation is about.
     ///
     /// # Errors
     ///
-    /// The store's; then the mutation must not begin.
+    /// Fails with the store's error. In that case the mutation must not begin.
     pub async fn begin(&self, app: &App) -> Result<(), StoreError> {
         let key = self.first_key();
         app.store
@@ -179,20 +180,22 @@ impl Obligation {
         Ok(())
     }
 
-    /// Puts it under `key` unless it is there; says whether it was not.
+    /// Puts the obligation under `key` unless there is one already. Returns whether it was put.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Fails with the store's error.
     pub async fn put_new(&self, app: &App, key: &str) -> Result<bool, StoreError> {
         let body = self.to_json()?;
         let put = app.store.put(key, body, None, Condition::Absent).await?;
         Ok(put != Put::ConditionFailed)
     }
 
-    /// Deletes it, after all it is about is met or undone. A failure is left to the tick, and
-    /// so is everything once the writer's time is over: the tick may be at work on it. Says whether
-    /// it is closed.
+    /// Deletes the obligation after everything that it is about is done or undone. Returns whether
+    /// it is deleted.
+    ///
+    /// If the deletion fails, it is left to the tick. If the writer's time is over, nothing is
+    /// deleted, because the tick may hold the obligation.
     pub async fn end(&self, app: &App) -> bool {
         if app.clock.now().since(self.begun_at) >= WRITERS_TIME {
             return false;
@@ -204,12 +207,12 @@ impl Obligation {
         deleted.is_ok()
     }
 
-    /// Deletes it from `key` when it is done, or else puts it, as it has become, under the key of
-    /// its next moment, and then deletes the old one.
+    /// If the obligation is done, deletes it from `key`. Otherwise puts it, as it is now, under the
+    /// key of its next moment, and then deletes the old key.
     ///
     /// # Errors
     ///
-    /// The store's; then it is looked at again under the old key.
+    /// Fails with the store's error. In that case the tick looks at the old key again.
     pub async fn finish(mut self, app: &App, key: &str, next: Next) -> Result<(), StoreError> {
         if let Next::Again(at) = next {
             self.hold = None;
@@ -223,7 +226,7 @@ impl Obligation {
         app.store.delete(key).await
     }
 
-    /// Closes it, as work for after the answer.
+    /// Ends the obligation after the answer.
     pub fn end_after(self, app: &Rc<App>) -> Rest {
         let app = app.clone();
         Box::pin(async move {

@@ -1,9 +1,9 @@
-//! Timers: obligations to look at a thread at the moment at which something may happen to it by
+//! Timers: obligations to look at a thread at a moment at which something may happen to it by
 //! itself.
 //!
-//! A timer may come early, never late: a batch after which the next such moment comes before the
-//! thread's `timer_at` owes one. The tick reads the thread, does what is due, and sets a timer for
-//! the moment that remains, unless another timer covers it. Nothing ever looks for threads.
+//! A timer may come early but never late. A batch owes a timer if the next such moment comes before
+//! the thread's `timer_at`. The tick reads the thread, applies what is due, and sets a timer for
+//! the next moment, unless another timer covers it. Nothing ever searches for threads.
 
 use super::obligations::{Obligation, Subject, WRITERS_TIME};
 use crate::app::App;
@@ -13,13 +13,15 @@ use crate::domain::thread::state::{ThreadState, next_moment};
 use crate::domain::time::Timestamp;
 use crate::storage::{StoreError, layout};
 
-/// Sets a timer of a thread for `moment` on behalf of `owner`: a batch, or whoever looked at the
-/// thread. It has a key of its own, since one that is there may be about to be deleted by the tick
-/// that has seen to it; to set it again changes nothing.
+/// Sets a timer of a thread for `moment` on behalf of `owner`, which is a batch or whoever looked
+/// at the thread. Setting it again changes nothing.
+///
+/// Each owner's timer has a key of its own. An existing timer could not serve instead, because the
+/// tick may have handled it already and be about to delete it.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn set(
     app: &App,
     exchange: &ExchangeId,
@@ -39,11 +41,11 @@ pub async fn set(
     Ok(())
 }
 
-/// Sets the timer for the next moment of a thread, unless one is set that comes no later.
+/// Sets a timer for the next moment of a thread, unless a timer is set that comes no later.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn go_on(
     app: &App,
     exchange: &ExchangeId,
@@ -63,13 +65,14 @@ pub async fn go_on(
     }
 }
 
-/// Sets the timers of a thread that may be lost: those of its batches; and one that comes no later
-/// than what is next, or than the one on which its next batches rely. None comes before the thread
-/// itself has been put.
+/// Sets the timers of a thread again, in case they were lost: those of its batches, and one that
+/// comes no later than the next moment and no later than the timer on which the next batches rely.
+/// No timer comes sooner than [`WRITERS_TIME`] from now, so that the thread itself has been put by
+/// then.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn restore(app: &App, exchange: &ExchangeId, thread: &Thread) -> Result<(), StoreError> {
     let (state, now) = (&thread.state, app.clock.now());
     let earliest = now.plus_millis(WRITERS_TIME);

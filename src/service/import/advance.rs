@@ -1,4 +1,4 @@
-//! Going on with an import, a stretch at a time: in the background of calls, and in the tick.
+//! Advances an import, one stretch at a time. Calls do it in the background, and so does the tick.
 use std::rc::Rc;
 
 use super::progress::{Progress, Stage, begin, save};
@@ -9,10 +9,11 @@ use crate::runtime::log::warn;
 use crate::storage::cas::{Loaded, load};
 use crate::storage::{Condition, StoreError, layout};
 
-/// Milliseconds after which work in the background is taken for lost: the runtime ends it.
+/// Milliseconds after which work in the background counts as lost, because the runtime has ended
+/// it.
 const BACKGROUND: i64 = 60_000;
 
-/// Does a stretch after the answer, unless this isolate is at one.
+/// Imports a stretch after the answer, unless this isolate is importing one already.
 pub fn continue_in_background(app: &Rc<App>, exchange: &ExchangeId) {
     let now = app.clock.now();
     let mut importing = app.isolate.importing.borrow_mut();
@@ -30,16 +31,16 @@ pub fn continue_in_background(app: &Rc<App>, exchange: &ExchangeId) {
     });
 }
 
-/// Does one stretch, and saves how far it came unless another was faster; says whether
-/// everything is derived.
+/// Imports one stretch, and saves the progress unless another was faster. Returns whether the
+/// import is complete.
 ///
 /// # Errors
 ///
-/// The store's; what was done up to then is kept.
+/// Fails with the store's error. What was imported before the error is kept.
 pub async fn advance(app: &App, exchange: &ExchangeId) -> Result<bool, StoreError> {
     let key = layout::import_progress(exchange);
     let Some(Loaded { document, tag }) = load::<Progress>(app.store.as_ref(), &key).await? else {
-        // Whoever opened the obligation came no further.
+        // Whoever began the obligation did not get any further.
         begin(app, exchange).await?;
         return Ok(false);
     };

@@ -1,4 +1,4 @@
-//! The keys of executors that another server registered.
+//! Imports the keys of executors that another server registered.
 
 use super::progress::{Progress, STRETCH, Stage, list, read_all};
 use crate::app::App;
@@ -8,7 +8,8 @@ use crate::runtime::log::{describe, warn};
 use crate::service::keys;
 use crate::storage::{StoreError, layout};
 
-/// Reads a record, which must be of the executor that its key names.
+/// Reads a record. Returns `None` if it cannot be read, or if it belongs to another executor than
+/// its key says.
 pub fn read_executor(exchange: &ExchangeId, key: &str, body: &[u8]) -> Option<Executor> {
     let executor: Executor = serde_json::from_slice(body)
         .map_err(|error| {
@@ -24,7 +25,7 @@ pub fn read_executor(exchange: &ExchangeId, key: &str, body: &[u8]) -> Option<Ex
     named.then_some(executor)
 }
 
-/// Makes the key objects of a stretch of executors.
+/// Makes the key objects for a stretch of executors.
 pub async fn make(
     app: &App,
     exchange: &ExchangeId,

@@ -1,4 +1,4 @@
-//! The log of another server, sorted by thread.
+//! Sorts the log of another server by thread.
 
 use std::collections::BTreeMap;
 
@@ -72,12 +72,12 @@ enum Line {
     Event(Ref, Box<Event>),
     /// An event that belongs to no thread.
     OfNoThread,
-    /// Nothing that this server can read.
+    /// A line that this server cannot read.
     Unreadable(String),
 }
 
-/// Reads a line of the log object `key`. The object's name is the batch: every event that
-/// another server wrote is one of its own.
+/// Reads a line of the log object `key`. Another server writes every event as a batch of its own,
+/// so the object's name becomes the event's batch, or the event's id if the name is not a UUID.
 fn read_line(key: &str, line: &str) -> Line {
     let unreadable = |reason: &dyn std::fmt::Display| Line::Unreadable(reason.to_string());
     let mut value: Value = match serde_json::from_str(line) {

@@ -1,13 +1,13 @@
-//! Importing the bucket of another MESS server, which holds only `events/` and `executors/`.
+//! Imports the bucket of another MESS server, which contains only `events/` and `executors/`.
 //!
-//! Keys, threads and the index are derived from them, a bounded stretch at a time: after
-//! requests that miss them, and in the tick. How far it has come lies in
-//! `derived/exchange={id}.json`, moved by compare-and-swap; doing a stretch twice does no harm.
-//! The other server must be stopped first.
+//! The import derives keys, threads and the index from them, one bounded stretch at a time. Calls
+//! advance it after their answer, and so does the tick. The progress is stored in
+//! `derived/exchange={id}.json` and advances by compare-and-swap. Importing a stretch twice does no
+//! harm. The other server must be stopped first.
 //!
-//! Other servers write several events with one time into objects named at random, so no thread
-//! is put before the whole log was read: the log is first sorted by thread, into
-//! `derived/exchange={id}/{ref}/`, then each thread is put from its parts.
+//! Other servers write several events of the same time into objects with random names. Therefore no
+//! thread is put before the whole log was read. The log is first sorted by thread into
+//! `derived/exchange={id}/{ref}/`. Then each thread is put from its parts.
 
 pub mod advance;
 mod keys;

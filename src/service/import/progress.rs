@@ -1,4 +1,4 @@
-//! How far the import of an exchange has come, and how its stages read the bucket.
+//! The progress of an exchange's import, and how its stages read the bucket.
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
@@ -10,39 +10,39 @@ use crate::domain::time::Timestamp;
 use crate::service::due::obligations::{Obligation, Subject};
 use crate::storage::{Condition, List, Page, Put, Row, StoreError, encode, layout};
 
-/// Objects that one stretch reads.
+/// How many objects one stretch reads.
 pub const STRETCH: usize = 200;
-/// Threads that one stretch puts: each takes about eight operations, and Cloudflare's free plan
+/// How many threads one stretch puts. Each takes about eight operations, and Cloudflare's free plan
 /// allows 1,000 in an invocation.
 pub const THREADS: usize = 60;
-/// Objects read or written at once.
+/// How many objects are read or written at once.
 pub const PARALLEL: usize = 6;
-/// How far the taking over of an exchange has come.
+/// The progress of an exchange's import.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The stage that it is at.
+    /// The current stage.
     #[serde(rename = "phase")]
     pub stage: Stage,
-    /// The last key of the stage that was dealt with.
+    /// The last key that the stage has processed.
     #[serde(default)]
     pub after: Option<String>,
-    /// Stretches of the log that were sorted.
+    /// How many stretches of the log have been sorted.
     #[serde(default)]
     pub parts: u64,
-    /// Lines of the log that could not be read as events of a thread.
+    /// How many lines of the log could not be read as events of a thread.
     #[serde(default)]
     pub skipped: u64,
 }
 
-/// What an import does, one stage after the other.
+/// The stages of an import, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Make key objects from the executors' records.
+    /// Makes key objects from the executors' records.
     Executors,
-    /// Sort the log by thread.
+    /// Sorts the log by thread.
     Log,
-    /// Put the threads.
+    /// Puts the threads.
     Threads,
     /// Nothing is left to do.
     Complete,
@@ -59,7 +59,7 @@ impl Progress {
         }
     }
 
-    /// The same progress, in the next stage.
+    /// The same progress at the beginning of another stage.
     #[must_use]
     pub fn enter(self, stage: Stage) -> Self {
         Self {
@@ -70,22 +70,22 @@ impl Progress {
     }
 }
 
-/// Whether this isolate knows, without asking, that every thread is derived.
+/// Whether this isolate remembers that the import is complete, so that it need not ask the store.
 pub fn is_known_complete(app: &App, exchange: &ExchangeId) -> bool {
     app.isolate.imported.borrow().contains(exchange)
 }
 
-/// Writes down that an import begins, unless that is written; says whether it was not.
+/// Records that an import begins, unless that is recorded already. Returns whether it was new.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn begin(app: &App, exchange: &ExchangeId) -> Result<bool, StoreError> {
     let first = Progress::at(Stage::Executors);
     save(app, exchange, &first, Condition::Absent).await
 }
 
-/// The obligation to take the exchange over: the same one whoever opens it, due at once.
+/// The obligation to import the exchange. It is the same whoever begins it, and it is due at once.
 pub fn obligation(exchange: &ExchangeId) -> Obligation {
     let mut id = [0; 16];
     for (byte, from) in id.iter_mut().zip(sha2::Sha256::digest(exchange.as_str())) {
@@ -102,16 +102,16 @@ pub fn obligation(exchange: &ExchangeId) -> Obligation {
     }
 }
 
-/// Remembers that everything of the exchange is there.
+/// Remembers that the exchange is complete.
 pub fn remember(app: &App, exchange: &ExchangeId) {
     app.isolate.imported.borrow_mut().insert(exchange.clone());
 }
 
-/// Writes down how far an import has come, under a condition; says whether it held.
+/// Saves the progress of an import under a condition. Returns whether the condition held.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn save(
     app: &App,
     exchange: &ExchangeId,
@@ -128,7 +128,7 @@ pub async fn save(
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn list(
     app: &App,
     prefix: &str,
@@ -138,7 +138,7 @@ pub async fn list(
     app.store.list(List::keys(prefix, after, limit)).await
 }
 
-/// The bodies of the listed objects that are still there.
+/// Reads the listed objects, and leaves out those that no longer exist.
 pub async fn read_all(app: &App, rows: Vec<Row>) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     let objects: Vec<_> = stream::iter(rows)
         .map(async |row: Row| -> Result<_, StoreError> {

@@ -1,4 +1,4 @@
-//! Whether everything of an exchange is imported, and whose key of the older form it is meanwhile.
+//! Whether an exchange is completely imported, and whose key of the older form it is until then.
 use std::rc::Rc;
 
 use super::advance::continue_in_background;
@@ -13,25 +13,26 @@ use crate::service::{ServiceError, keys};
 use crate::storage::cas::load;
 use crate::storage::{Condition, StoreError, layout};
 
-/// Executor records that a login with an older key looks through.
+/// How many executor records a login with a key of the older form looks through.
 const LOGIN_EXAMINED: usize = 300;
 
-/// Where an exchange stands.
+/// The standing of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// Every thread is derived, or was made by this server.
+    /// Every thread has been imported, or was made by this server.
     Complete,
-    /// There is nothing in it yet.
+    /// The exchange is empty.
     New,
-    /// There may be more in the log than in the threads.
+    /// The log may contain more than the threads do.
     Underway(Stage),
 }
 
-/// Whether every thread of the exchange is derived. If not, the work goes on after the answer.
+/// Whether every thread of the exchange has been imported. If not, the import advances after the
+/// answer.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn is_imported(app: &Rc<App>, exchange: &ExchangeId) -> Result<bool, ServiceError> {
     match standing(app, exchange).await? {
         Standing::Complete | Standing::New => Ok(true),
@@ -42,12 +43,12 @@ pub async fn is_imported(app: &Rc<App>, exchange: &ExchangeId) -> Result<bool, S
     }
 }
 
-/// Marks an exchange that has nothing in it as one with nothing to take over; to be called
-/// before its first member joins.
+/// Marks an empty exchange as one that has nothing to import. This must be called before its first
+/// member joins.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn mark_if_new(app: &Rc<App>, exchange: &ExchangeId) -> Result<(), ServiceError> {
     if standing(app, exchange).await? == Standing::New {
         let complete = Progress::at(Stage::Complete);
@@ -81,12 +82,12 @@ async fn standing(app: &App, exchange: &ExchangeId) -> Result<Standing, StoreErr
     Ok(Standing::Underway(Stage::Executors))
 }
 
-/// Finds the executor that an older key belongs to, in a bucket where it may have no object
-/// yet. Only until the key objects are made are the records themselves looked through.
+/// Finds the executor that a key of the older form belongs to. The key may not have an object yet.
+/// Until the import has made the key objects, this looks through the records themselves.
 ///
 /// # Errors
 ///
-/// The store's, or that there are too many records to tell now.
+/// Fails with the store's error, or if there are too many records to look through now.
 pub async fn find_older_key(
     app: &Rc<App>,
     exchange: &ExchangeId,
@@ -96,7 +97,7 @@ pub async fn find_older_key(
         return Ok(None);
     }
     if standing(app, exchange).await? != Standing::Underway(Stage::Executors) {
-        // Its object may have been made since we looked.
+        // The key's object may have been made since the last look.
         return Ok(keys::find(app, exchange, hash).await?);
     }
     let page = list(app, &layout::executors(exchange), None, LOGIN_EXAMINED).await?;

@@ -1,4 +1,4 @@
-//! The threads of another server, put from the sorted log.
+//! Puts the threads of another server from the sorted log.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ use crate::storage::cas::load;
 use crate::storage::index::{delete_all, entries, put_entry};
 use crate::storage::{Condition, Put, Row, StoreError, encode, layout};
 
-/// Puts the threads of a stretch of parts, and removes their parts.
+/// Puts the threads of a stretch of parts, and deletes their parts.
 pub async fn put(
     app: &App,
     exchange: &ExchangeId,
@@ -33,25 +33,27 @@ pub async fn put(
             None => strays.push(row.key.clone()),
         }
     }
-    // The parts of the last thread may go on beyond this page: it is read by its own prefix.
+    // The parts of the last thread may continue beyond this page, so each thread's parts are listed
+    // by its own prefix.
     stream::iter(refs)
         .map(|reference| derive_thread(app, exchange, reference))
         .buffered(PARALLEL)
         .try_collect::<Vec<_>>()
         .await?;
     delete_all(app.store.as_ref(), &strays).await;
-    // What is done is gone from the list: there is no position to keep.
+    // Parts that are done disappear from the list, so there is no position to keep.
     if page.more {
         return Ok(progress);
     }
     Ok(progress.enter(Stage::Complete))
 }
 
-/// Puts one thread from its parts: its index entries, then the thread, then its parts away.
+/// Imports one thread from its parts: puts its index entries and timers, then the thread, and then
+/// deletes its parts.
 ///
-/// The entries come before the thread, so that nobody can have changed it before they stand.
-/// The thread is put only if there is none, and before any of its parts is removed, so that
-/// whoever finds some of the parts gone changes nothing.
+/// The entries come before the thread, so that nobody can change the thread before its entries
+/// exist. The thread is put only if there is none, and before any of its parts is deleted. So
+/// whoever finds that some of the parts are gone changes nothing.
 async fn derive_thread(app: &App, exchange: &ExchangeId, reference: Ref) -> Result<(), StoreError> {
     let prefix = format!("{}{reference}/", layout::import_parts(exchange));
     let mut rows = Vec::new();
@@ -74,8 +76,9 @@ async fn derive_thread(app: &App, exchange: &ExchangeId, reference: Ref) -> Resu
     }
     let store = app.store.as_ref();
     let key = layout::thread(exchange, &reference);
-    // If it is there, it was put by another, who may have removed some of the parts before we
-    // read them; or by this server, whose log was sorted along with the rest.
+    // If the thread exists, another import has put it, and may have deleted some of the parts
+    // before they were read here. Or this server created it, and its log was sorted along with the
+    // rest.
     if store.get(&key).await?.is_none() {
         match Thread::from_events(&reference, in_order(events)) {
             Some(thread) => put_with_entries(app, exchange, &key, &thread).await?,
@@ -113,7 +116,8 @@ async fn put_with_entries(
     if let Put::Stored(_) = store.put(key, body, None, Condition::Absent).await? {
         return Ok(());
     }
-    // Another was faster. If the thread has been changed since, our entries are out of date.
+    // Another was faster. If the thread has changed since then, the entries written here are
+    // outdated.
     let stored = load::<Thread>(store, key).await?;
     let version = thread.state.version;
     let outdated = stored.is_some_and(|stored| stored.document.state.version != version);
@@ -123,7 +127,8 @@ async fn put_with_entries(
     Ok(())
 }
 
-/// Other servers' order: time, then type, then id. An event that was written twice counts once.
+/// Sorts events as other servers do: by time, then by type, then by id. An event that was written
+/// twice counts once.
 fn in_order(mut events: Vec<Event>) -> Vec<Event> {
     let mut seen = HashSet::new();
     events.retain(|event| seen.insert(event.event_id));

@@ -1,4 +1,4 @@
-//! Whose key it is.
+//! Finds out whose key it is.
 
 use std::rc::Rc;
 
@@ -10,26 +10,27 @@ use crate::isolate::KnownKey;
 use crate::service::import::standing::{find_older_key, is_imported};
 use crate::service::{ServiceError, keys};
 
-/// Milliseconds for which a key that was found is believed without asking again.
+/// For this many milliseconds, an isolate trusts a key that it found without looking again.
 const BELIEVED: i64 = 60_000;
-/// Keys that an isolate remembers; when there are more it begins anew.
+/// How many keys an isolate remembers. If there are more, it forgets all of them and starts again.
 const REMEMBERED: usize = 10_000;
 
-/// Who holds a key.
+/// The executor that a key belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     /// The executor.
     pub executor: ExecutorId,
-    /// Whether everything of its exchange is there: false while another server's bucket is being
-    /// imported. This is the one place where that is asked.
+    /// Whether its exchange is complete. It is not while another server's bucket is being imported.
+    /// This is determined here only.
     pub is_imported: bool,
 }
 
-/// Finds whose `key` is, in the exchange that the key names; `None` when it is nobody's.
+/// Finds the executor that `key` belongs to, in the exchange that the key names. Returns `None` if
+/// the key belongs to nobody.
 ///
 /// # Errors
 ///
-/// The store's, or that the bucket of another server is not far enough imported to tell.
+/// Fails with the store's error, or if too little of another server's bucket is imported to tell.
 pub async fn authenticate(app: &Rc<App>, key: &ApiKey) -> Result<Option<Login>, ServiceError> {
     let Some(executor) = executor_of(app, key).await? else {
         return Ok(None);
@@ -73,7 +74,7 @@ fn remember(app: &App, hash: KeyHash, executor: &ExecutorId) {
     keys.insert(hash, known);
 }
 
-/// Notes, after the answer, that the executor was here.
+/// Records after the answer that the executor was seen.
 fn see(app: &Rc<App>, exchange: ExchangeId, executor: ExecutorId) {
     let seen = app.clone();
     app.background.run(async move {

@@ -1,4 +1,4 @@
-//! The catalogue of capabilities, and what executors claim.
+//! The catalogue of capabilities, and the capabilities that executors have.
 
 use futures::future::join;
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use crate::service::records::summarize;
 use crate::storage::rows::{read_summaries, whole_body};
 use crate::storage::{Condition, encode, layout};
 
-/// What a row of the list of executors tells.
+/// What a row of the list of executors contains.
 #[derive(Deserialize)]
 struct Claimer {
     id: ExecutorId,
@@ -22,11 +22,12 @@ struct Claimer {
     capabilities: Vec<Value>,
 }
 
-/// Lists what executors claim and what the catalogue knows, by id; with `tag`, only what has it.
+/// Lists the capabilities that executors have and those in the catalogue, by id. With `tag`, lists
+/// only those that have this tag.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn list(
     app: &App,
     exchange: &ExchangeId,
@@ -49,18 +50,18 @@ pub async fn list(
     Ok(union(catalogue, &executors, tag))
 }
 
-/// A document that is one; another is left out.
+/// Parses a document, or leaves it out if it is not one.
 fn read<D: DeserializeOwned>(value: Value) -> Option<D> {
     serde_json::from_value(value)
         .map_err(|error| warn("a row cannot be shown", &describe(&error)))
         .ok()
 }
 
-/// Puts an entry into the catalogue, in the place of the one with its id.
+/// Puts a capability into the catalogue. It replaces the one with the same id.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn put(
     app: &App,
     exchange: &ExchangeId,

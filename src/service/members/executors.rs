@@ -20,11 +20,11 @@ use crate::storage::cas::{Decision, Loaded, Target, load, swap};
 use crate::storage::rows::read_summaries;
 use crate::storage::{Condition, StoreError, encode, layout};
 
-/// Lists the members of an exchange, as other members may see them, sorted by id.
+/// Lists the members of an exchange as other members may see them, sorted by id.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn list(app: &App, exchange: &ExchangeId) -> Result<Vec<Value>, ServiceError> {
     let prefix = layout::executors(exchange);
     let (store, cache) = (app.store.as_ref(), &app.isolate.summaries);
@@ -32,7 +32,8 @@ pub async fn list(app: &App, exchange: &ExchangeId) -> Result<Vec<Value>, Servic
     for executor in executors.iter_mut().filter_map(Value::as_object_mut) {
         executor.shift_remove(WANTS);
     }
-    // Keys sort `a-1.json` before `a.json`, ids do not.
+    // In the order of keys `a-1.json` comes before `a.json`, but in the order of ids `a` comes
+    // first.
     executors.sort_by(|a: &Value, b: &Value| id_of(a).cmp(id_of(b)));
     Ok(executors)
 }
@@ -41,11 +42,11 @@ fn id_of(public: &Value) -> &str {
     public.get("id").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Reads the fields of a profile, by the rules of this deployment.
+/// Reads the fields of a profile by the rules of this deployment.
 ///
 /// # Errors
 ///
-/// The path of the first thing that is wrong.
+/// Fails with the path of the first thing that is wrong.
 pub fn parse_profile(app: &App, fields: &mut Fields) -> Result<Profile, Invalid> {
     let rules = Rules {
         forms: FORMS,
@@ -55,11 +56,11 @@ pub fn parse_profile(app: &App, fields: &mut Fields) -> Result<Profile, Invalid>
     Profile::parse(fields, &rules)
 }
 
-/// Writes a profile into an executor's record, credentials sealed where there is a key.
+/// Writes a profile into an executor's record. Seals the credentials if the deployment has a key.
 ///
 /// # Errors
 ///
-/// A masked credential behind which there is nothing.
+/// Fails if a credential is masked but the record has no credential in its place.
 pub fn edit(
     app: &App,
     exchange: &ExchangeId,
@@ -90,7 +91,7 @@ pub fn edit(
 ///
 /// # Errors
 ///
-/// There is no such executor, the record would be too large, or the store's.
+/// Fails if there is no such executor, if the record would be too large, or with the store's error.
 pub async fn change_profile(
     app: &Rc<App>,
     exchange: ExchangeId,
@@ -121,7 +122,7 @@ async fn swap_profile(
         key: &key,
         deadline: now.plus_millis(WRITE_WINDOW),
     };
-    // One object, one put: to repeat it after an unclear answer does no harm.
+    // This is one put of one object, so repeating it after an unclear answer does no harm.
     let swapped = swap(
         target,
         current,
@@ -138,12 +139,13 @@ async fn swap_profile(
     Ok(swapped.result?)
 }
 
-/// Moves `last_seen`, unless it was moved within [`LAST_SEEN_STEP`], and seals credentials that
-/// are not sealed with the current key.
+/// Moves `last_seen`, unless it was moved within [`LAST_SEEN_STEP`], and seals credentials that are
+/// not sealed with the current key.
 ///
 /// # Errors
 ///
-/// The store's. Losing to another change of the record is none: the next call tries again.
+/// Fails with the store's error. It does not fail if another change of the record was faster,
+/// because the next call tries again.
 pub async fn touch(app: &App, exchange: &ExchangeId, id: &ExecutorId) -> Result<(), StoreError> {
     let store = app.store.as_ref();
     let key = layout::executor(exchange, id);
@@ -155,7 +157,7 @@ pub async fn touch(app: &App, exchange: &ExchangeId, id: &ExecutorId) -> Result<
         return Ok(());
     }
     document.last_seen = now;
-    // An empty profile changes nothing that could be refused.
+    // An empty profile contains nothing that could be refused.
     let _ = edit(app, exchange, &mut document, Profile::default());
     let body = encode(&key, &document)?;
     let summary = document.summary();

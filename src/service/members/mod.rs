@@ -1,4 +1,4 @@
-//! The members of an exchange: registering, authenticating, profiles, capabilities.
+//! The members of an exchange: registration, authentication, profiles and capabilities.
 
 pub mod authenticate;
 pub mod capabilities;

@@ -1,4 +1,5 @@
-//! What an executor sees of itself: its profile, how its deliveries went, a test of its channels.
+//! What an executor sees of itself: its profile, the outcomes of its deliveries, and a test of its
+//! channels.
 
 use std::collections::HashMap;
 
@@ -24,15 +25,15 @@ use crate::service::deliveries::record::{
 use crate::service::records::{Owner, read_own};
 use crate::service::{ServiceError, records};
 
-/// Attempts that are shown.
+/// How many attempts are shown.
 const SHOWN: usize = 100;
 
-/// An executor's own profile: credentials masked, each channel and hook with its last outcome
-/// among the last attempts.
+/// An executor's own profile. Credentials are masked. Each channel and hook shows its last outcome,
+/// if that is among the last attempts.
 ///
 /// # Errors
 ///
-/// There is no such executor, or the store's.
+/// Fails if there is no such executor, or with the store's error.
 pub async fn profile(
     app: &App,
     exchange: &ExchangeId,
@@ -80,7 +81,7 @@ pub async fn profile(
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn deliveries(
     app: &App,
     exchange: &ExchangeId,
@@ -93,12 +94,12 @@ pub async fn deliveries(
     Ok(last_attempts(app, owner, SHOWN).await?)
 }
 
-/// Sends a test notification through every channel of an executor, disabled ones too, and tells
-/// what came of each; one that works is enabled again.
+/// Sends a test notification through every channel of an executor, including disabled ones, and
+/// returns the outcome of each. A disabled channel that works is enabled again.
 ///
 /// # Errors
 ///
-/// There is no such executor, or the store's.
+/// Fails if there is no such executor, or with the store's error.
 pub async fn test(
     app: &App,
     exchange: &ExchangeId,

@@ -1,4 +1,4 @@
-//! Registering an executor.
+//! Registers an executor.
 
 use std::rc::Rc;
 
@@ -21,11 +21,11 @@ use crate::storage::cas::{Decision, Target, swap};
 use crate::storage::index::write_log;
 use crate::storage::layout;
 
-/// Registers an executor and gives out its key.
+/// Registers an executor and returns its key.
 ///
 /// # Errors
 ///
-/// The id is taken, the profile is too large, or the store's.
+/// Fails if the id is taken, if the profile is too large, or with the store's error.
 pub async fn register(
     app: &Rc<App>,
     exchange: ExchangeId,
@@ -36,9 +36,9 @@ pub async fn register(
     app.background.finish(work).await?
 }
 
-/// 1. Write the obligation, and see whether the id is taken.
+/// 1. Write the obligation, and check whether the id is taken.
 /// 2. Put the key.
-/// 3. Put the record unless there is one: the commit.
+/// 3. Put the record unless there is one already. This is the commit.
 /// 4. Write the event, and answer.
 async fn run(
     app: Rc<App>,
@@ -61,12 +61,12 @@ async fn run(
         id: registration.batch_id,
         ..Obligation::new(&app, owed(&app, &exchange, &executor, &registration))
     };
-    // Before anything is written, for whom nobody has vouched yet.
+    // Checks the size before anything is written, since nobody has vouched for this client yet.
     let body = match to_json(&executor, "the profile", EXECUTOR_BYTES) {
         Ok(body) => body,
         Err(error) => return (Err(error), nothing()),
     };
-    // A new exchange is marked as one with nothing to take over before its first member.
+    // Before its first member joins, a new exchange is marked as one that has nothing to import.
     if let Err(error) = mark_if_new(&app, &exchange).await {
         return (Err(error), nothing());
     }
@@ -84,7 +84,7 @@ async fn run(
     }
     // 2.
     if let Err(error) = keys::put(&app, &exchange, &key.hash(), &id, now).await {
-        // The key may yet be stored: the tick deletes it when nothing can land any more.
+        // The key may still get stored. The tick deletes it once no write can land any more.
         return (Err(error.into()), nothing());
     }
     // 3.
@@ -140,7 +140,7 @@ fn owed(
     }
 }
 
-/// Whether `stored` was registered by the mutation that `obligation` is about.
+/// Whether the mutation of `obligation` registered `stored`.
 pub fn is_of(stored: &Executor, obligation: &Obligation) -> bool {
     stored
         .registration
@@ -148,7 +148,8 @@ pub fn is_of(stored: &Executor, obligation: &Obligation) -> bool {
         .is_some_and(|registration| registration.batch_id == obligation.id)
 }
 
-/// Writes the event of a registration that was committed. False when it is left to the tick.
+/// Writes the event of a registration that was committed. Returns false if that is left to the
+/// tick.
 pub async fn write_event(app: &App, obligation: &Obligation) -> bool {
     let Subject::Registration {
         exchange_id, event, ..
@@ -166,7 +167,7 @@ pub async fn write_event(app: &App, obligation: &Obligation) -> bool {
     }
 }
 
-/// Undoes a registration that was not committed: its key, then its obligation.
+/// Undoes a registration that was not committed: deletes its key, and then its obligation.
 fn withdraw(app: &Rc<App>, exchange: ExchangeId, obligation: Obligation) -> Rest {
     let app = app.clone();
     async move {

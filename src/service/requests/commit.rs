@@ -1,4 +1,4 @@
-//! The commit of a batch: the thread is put if it is still the one that was decided on.
+//! The commit of a batch: the thread is put only if it has not changed since the decision.
 
 use crate::app::App;
 use crate::domain::thread::document::{Deed, Stamp, Thread};
@@ -13,12 +13,13 @@ use crate::storage::encode;
 pub enum Outcome {
     /// A batch was committed.
     Committed(Box<Thread>),
-    /// Everything asked for was so already.
+    /// Everything that was asked for holds already.
     Unchanged(Box<ThreadState>),
 }
 
-/// Puts what `decide` adds to the thread under `key`, if that is anything, as the batch of
-/// `obligation`; decides again where another was faster.
+/// Commits what `decide` adds to the thread under `key`, as the batch of `obligation`. If another
+/// writer was faster, decides again on the new thread. If `decide` adds nothing, nothing is
+/// written.
 pub async fn commit(
     app: &App,
     key: &str,
@@ -49,7 +50,7 @@ pub async fn commit(
             now,
             new_id: &|| app.clock.new_id(),
         };
-        // What the exchange does by itself is little, and must not be kept from happening.
+        // What the exchange does by itself is small, and a limit must not prevent it.
         let is_bounded = deeds.iter().any(|(actor, _)| !actor.is_exchange());
         let thread = thread.append(deeds, &stamp);
         let body = if is_bounded {

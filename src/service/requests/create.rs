@@ -14,14 +14,14 @@ use crate::service::{ServiceError, thread_to_json};
 use crate::storage::cas::{Decision, Failure, Target, swap};
 use crate::storage::layout;
 
-/// How many refs are drawn before giving up; a day has 33 million of them.
+/// How many refs are tried before the call gives up. A day has 33 million refs.
 const DRAWS: usize = 5;
 
 /// Why a thread was not put under a ref.
 enum NotCreated {
     /// Another thread has the ref.
     Taken,
-    /// Something else.
+    /// There was another reason.
     Because(ServiceError),
 }
 
@@ -29,7 +29,7 @@ enum NotCreated {
 ///
 /// # Errors
 ///
-/// The limits, or the store's.
+/// Fails if the thread would exceed a limit, or with the store's error.
 pub async fn create(
     app: &Rc<App>,
     exchange: ExchangeId,
@@ -84,7 +84,8 @@ async fn run(
     (Err(ServiceError::Contended), nothing())
 }
 
-/// Puts a new thread under `reference`: the commit. Also says whether all puts were definite.
+/// Puts a new thread under `reference`, which commits it. Also returns whether every put got a
+/// definite answer.
 async fn put(
     app: &App,
     exchange: &ExchangeId,

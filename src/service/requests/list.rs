@@ -13,26 +13,26 @@ use crate::service::ServiceError;
 use crate::storage::rows::{SummaryPage, list_summaries, whole_body};
 use crate::storage::{List, layout};
 
-/// Entries asked of the store at once: as many as R2 gives with their summaries.
+/// How many entries one operation lists: as many as R2 returns with their summaries.
 const PAGE: usize = 100;
 
-/// Which threads are wanted.
+/// The filters of a list. A filter that is `None` admits every thread.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
-    /// Only with this status.
+    /// The status that the threads have.
     pub status: Option<Status>,
-    /// Only with this priority.
+    /// The priority that the threads have.
     pub priority: Option<Priority>,
-    /// Only posted by this one.
+    /// The executor that posted the threads.
     pub requestor: Option<ExecutorId>,
-    /// Only held (or ended) by this one.
+    /// The executor that holds the threads, or that they ended with.
     pub executor: Option<ExecutorId>,
-    /// Only changed at this moment or later.
+    /// The moment since which the threads changed, inclusive.
     pub updated_since: Option<Timestamp>,
 }
 
 impl Filter {
-    /// Whether the index itself answers, and no row has to be looked at and dropped.
+    /// Whether the index answers by itself, so that no row has to be read and then dropped.
     fn is_indexed(&self) -> bool {
         self.priority.is_none() && self.requestor.is_none() && self.executor.is_none()
     }
@@ -55,16 +55,16 @@ impl Filter {
 pub struct Listed {
     /// The threads, newest change first.
     pub threads: Vec<ThreadState>,
-    /// Where the next page begins; `None` at the end.
+    /// Where the next page begins, or `None` if this is the last page.
     pub next: Option<Cursor>,
 }
 
-/// Lists up to `limit` threads after `cursor`, examining at most [`LIST_EXAMINED`] entries and
-/// gathering about [`LIST_BYTES`].
+/// Lists up to `limit` threads after `cursor`. Examines at most [`LIST_EXAMINED`] entries and stops
+/// at about [`LIST_BYTES`].
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn list(
     app: &App,
     exchange: &ExchangeId,
@@ -90,7 +90,7 @@ pub async fn list(
         let query = List {
             prefix: &prefix,
             after: after.as_deref(),
-            // The index itself answers, but for rows that something has fallen due to.
+            // The index answers by itself, except for rows for which something has fallen due.
             limit: if filter.is_indexed() && examined == 0 {
                 wanted.min(PAGE)
             } else {
@@ -118,10 +118,10 @@ pub async fn list(
                     next: None,
                 });
             }
-            // Not as it was written, where something has fallen due since.
+            // If something has fallen due since the entry was written, shows the thread as of now.
             let state = state.as_of(now).unwrap_or(state);
-            // Entries of one thread may stand side by side while it changes: the newest is
-            // first. Here and below `seen` holds references for this call only.
+            // While a thread changes, several of its entries may be in the list. The newest comes
+            // first. `seen` holds the refs of this call only.
             if seen.insert(state.reference.clone()) && filter.admits(&state) {
                 bytes = bytes.saturating_add(state.intent.len());
                 threads.push(state);

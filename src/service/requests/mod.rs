@@ -1,4 +1,4 @@
-//! Requests: posting, changing, listing and reading them, and what follows a commit.
+//! Requests: services post, change, list and read them, and settle what follows a commit.
 
 pub mod commit;
 pub mod create;

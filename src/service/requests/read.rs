@@ -1,4 +1,4 @@
-//! Reading one thread.
+//! Reads one thread.
 
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, Ref};
@@ -7,11 +7,11 @@ use crate::service::ServiceError;
 use crate::storage::cas::{Loaded, load};
 use crate::storage::layout;
 
-/// Reads a thread, with the tag to swap it by.
+/// Reads a thread, together with the tag that a swap needs.
 ///
 /// # Errors
 ///
-/// There is none, or the store's.
+/// Fails if there is no such thread, or with the store's error.
 pub async fn get(
     app: &App,
     exchange: &ExchangeId,

@@ -1,7 +1,7 @@
-//! What must follow the commit of a batch: its log object, its index entries, its deliveries.
+//! Settles the commit of a batch: its log object, its index entries, its timer and its deliveries.
 //!
-//! The writer does it before and after it answers, the tick does it again for a writer that
-//! died; every step may be repeated by anyone at any time.
+//! The writer settles its batch partly before and partly after it answers. If the writer dies, the
+//! tick does it again. Anyone may repeat every part at any time.
 
 use std::rc::Rc;
 
@@ -26,11 +26,12 @@ use crate::service::due::timers;
 use crate::storage::index::{delete_all, done, entries, put_entry, write_log};
 use crate::storage::{ObjectStore, StoreError, layout};
 
-/// Settles a batch that was just committed: before the answer what lists and the log show,
-/// after it what is outdated.
+/// Settles a batch that was just committed. Before the answer, it writes what lists and the log
+/// show. After the answer, it removes what is outdated, sets the timer and announces the batch.
 ///
-/// The commit stands whatever happens here; what fails is left to the tick, and so is all of
-/// it when the writer's time is over, since then the tick may be at it already.
+/// The commit stands whatever happens here. What fails is left to the tick. If the writer's time is
+/// over, everything that remains is left to the tick, because the tick may be working on it
+/// already.
 pub async fn settle(
     app: Rc<App>,
     exchange: ExchangeId,
@@ -45,7 +46,7 @@ pub async fn settle(
             return (Ok(thread.state), nothing());
         }
     };
-    // As this batch left it, should the thread have moved on since.
+    // Answers with the state that this batch left, even if the thread has changed again since.
     let state = settlement.state.clone();
     if app.clock.now() > obligation.write_deadline() {
         return (Ok(state), nothing());
@@ -65,7 +66,8 @@ pub async fn settle(
             begun_at: obligation.begun_at,
         };
         match announce(&app, &announcement, None, None, 0).await {
-            // What stays open the tick announces again: nothing may have been sent by then.
+            // Sends only if the obligation is deleted. Otherwise the tick announces the batch
+            // again, and the same deliveries would be sent twice.
             Ok(chunks) if obligation.end(&app).await => {
                 attempt_all(&app, chunks).await;
             }
@@ -76,7 +78,7 @@ pub async fn settle(
     (Ok(state), Box::pin(rest))
 }
 
-/// The writes that one committed batch of a thread calls for.
+/// The writes that one committed batch of a thread requires.
 #[derive(Debug)]
 pub struct Settlement {
     batch_id: Uuid,
@@ -87,11 +89,11 @@ pub struct Settlement {
     log: String,
     entries: [String; 2],
     summary: String,
-    /// Entries of the version before, in lists where the thread is not any more.
+    /// Entries of the previous version in lists that the thread has left.
     left: Vec<String>,
-    /// Entries of the version before, in lists where a newer one stands.
+    /// Entries of the previous version in lists that have a newer entry of the thread.
     outdated: Vec<String>,
-    /// The moment of the timer that is to be set.
+    /// The moment of the timer to set, if the batch owes one.
     timer: Option<Timestamp>,
 }
 
@@ -101,11 +103,11 @@ struct Version {
 }
 
 impl Settlement {
-    /// What `batch_id` calls for, if `thread` holds it.
+    /// The writes that `batch_id` requires, if `thread` contains that batch.
     ///
     /// # Errors
     ///
-    /// The events cannot be written as JSON.
+    /// Fails if the events cannot be written as JSON.
     pub fn of(
         exchange: &ExchangeId,
         thread: &Thread,
@@ -146,8 +148,9 @@ impl Settlement {
         }))
     }
 
-    /// Before the answer, all at once: the log object, the new index entries, the removal from
-    /// the list of the old status. False when something failed and is left to the tick.
+    /// Before the answer and all at once: writes the log object and the new index entries, and
+    /// removes the thread from the list of its old status. Returns false if something failed and is
+    /// left to the tick.
     pub async fn publish(&self, store: &dyn ObjectStore) -> bool {
         let log = self.publish_log(store);
         let entries = join_all(
@@ -160,13 +163,14 @@ impl Settlement {
         log && left && entries.into_iter().all(|done| done)
     }
 
-    /// The log object alone.
+    /// Writes the log object only.
     pub async fn publish_log(&self, store: &dyn ObjectStore) -> bool {
         write_log(store, &self.log_key, &self.log).await
     }
 
-    /// After the answer: takes back our entries if the thread has moved on while we wrote them,
-    /// and removes those of the version before. False when something is left to the tick.
+    /// After the answer: removes the entries of the previous version. If the thread has changed
+    /// again in the meantime, also removes the entries of this version. Returns false if something
+    /// is left to the tick.
     pub async fn tidy(&self, store: &dyn ObjectStore) -> bool {
         let overtaken = match self.is_overtaken(store).await {
             Ok(overtaken) => overtaken,
@@ -185,7 +189,7 @@ impl Settlement {
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Fails with the store's error.
     pub async fn set_timer(&self, app: &App, exchange: &ExchangeId) -> Result<(), StoreError> {
         let Some(moment) = self.timer else {
             return Ok(());
@@ -195,7 +199,8 @@ impl Settlement {
         timers::set(app, exchange, reference, moment, &owner, now).await
     }
 
-    /// What is to be published and tidied, for a batch whose writer did not come to the end.
+    /// Publishes and tidies a batch whose writer did not finish. Returns false if something failed.
+    /// If the thread has changed since the batch, its index entries are not written again.
     pub async fn repeat(&self, store: &dyn ObjectStore, current: &ThreadState) -> bool {
         if current.version == self.state.version {
             return self.publish(store).await && self.tidy(store).await;

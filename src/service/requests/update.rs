@@ -1,4 +1,4 @@
-//! Changing a thread: the write path.
+//! Changes a thread: the write path.
 
 use std::rc::Rc;
 
@@ -25,20 +25,21 @@ pub struct Request {
     pub exchange: ExchangeId,
     /// The thread.
     pub reference: Ref,
-    /// Who asks.
+    /// The executor that asks.
     pub actor: ExecutorId,
-    /// What is asked for.
+    /// What it asks for.
     pub update: Update,
-    /// The versions that the client accepts; any when it does not say.
+    /// The versions that the client accepts, or `None` if it accepts any.
     pub versions: Option<Vec<Version>>,
 }
 
-/// Updates a thread. What it does is not cut short by a client that hangs up.
+/// Updates a thread. A client that hangs up does not interrupt the update.
 ///
 /// # Errors
 ///
-/// The rules', the client's condition, the limits, or the store's. Unless it is contention or
-/// the store, nothing has changed.
+/// Fails if the rules forbid the update, if the client's condition does not hold, if a limit is
+/// exceeded, if there is too much contention, or with the store's error. After contention or a
+/// store's error, the thread may have changed. After any other error, it has not.
 pub async fn update(app: &Rc<App>, request: Request) -> Result<ThreadState, ServiceError> {
     let work = run(app.clone(), request);
     app.background.finish(work).await?
@@ -46,9 +47,9 @@ pub async fn update(app: &Rc<App>, request: Request) -> Result<ThreadState, Serv
 
 /// 1. Write the obligation and read the thread.
 /// 2. Decide.
-/// 3. Put the thread if it is still the one decided on: the commit.
+/// 3. Put the thread if it has not changed since the decision. This is the commit.
 /// 4. Write the log and the index, and answer.
-/// 5. After the answer: remove what is outdated, close the obligation.
+/// 5. After the answer, remove what is outdated and end the obligation.
 async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceError>, Rest) {
     let Request {
         exchange,
@@ -91,7 +92,8 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
     let decision = |thread: &Thread, now: Timestamp| {
         let version = thread.state.version_as_of(now);
         let accepts = versions.as_ref().is_none_or(|list| list.contains(&version));
-        // A retry of what has been reached is no change, whatever version the client knew.
+        // Repeating a change that has been made is not a change, so any version of the client is
+        // fine.
         match decide(thread, actor, update.clone(), now) {
             Ok(deeds) if deeds.is_empty() => Ok(deeds),
             _ if !accepts => Err(ServiceError::VersionDiffers { version }),
@@ -105,13 +107,13 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
     match swapped.result {
         Ok(Outcome::Committed(thread)) => settle(app, exchange, *thread, obligation).await,
         Ok(Outcome::Unchanged(state)) => (Ok(*state), obligation.end_after(&app)),
-        // A put whose fate is unknown may still commit: the tick will see.
+        // A put without a definite answer may still commit, so the obligation stays for the tick.
         Err(failure) if !swapped.definite => (Err(failure.into()), nothing()),
         Err(failure) => (Err(failure.into()), obligation.end_after(&app)),
     }
 }
 
-/// What the actor claims to be able to do, where the thread asks for that.
+/// The actor's capabilities, or none if the thread does not require any.
 async fn capabilities_of(
     app: &App,
     exchange: &ExchangeId,

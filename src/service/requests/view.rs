@@ -1,4 +1,5 @@
-//! How requests are shown, and how a list is asked for: plain data for every interface.
+//! How requests are shown, and how a client asks for a list. This is plain data for every
+//! interface.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -15,7 +16,7 @@ use crate::domain::thread::state::{ThreadState, Version};
 use crate::domain::thread::status::{Priority, Status};
 use crate::domain::time::Timestamp;
 
-/// The answer to who reads a request.
+/// The answer to a client that reads a request.
 #[derive(Serialize)]
 pub struct Reading<'a> {
     thread: Shown<'a>,
@@ -26,13 +27,13 @@ pub struct Reading<'a> {
 pub struct Shown<'a> {
     #[serde(flatten)]
     row: VersionedRow<'a>,
-    /// What was said of the present status.
+    /// What was said about the current status.
     #[serde(skip_serializing_if = "Map::is_empty")]
     details: Map<String, Value>,
     messages: Vec<Message<'a>>,
 }
 
-/// What someone wrote to a request.
+/// What somebody wrote to a request.
 #[derive(Serialize)]
 struct Message<'a> {
     from: &'a ExecutorId,
@@ -65,13 +66,13 @@ pub struct Page<'a> {
     threads: Vec<Row<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
-    /// False while another server's bucket is being imported, else left out.
+    /// `false` while another server's bucket is being imported. Otherwise it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
 }
 
 impl<'a> Reading<'a> {
-    /// What is shown of `thread`.
+    /// Shows `thread`.
     pub fn of(thread: &'a Thread) -> Self {
         Self {
             thread: Shown::of(thread),
@@ -80,7 +81,7 @@ impl<'a> Reading<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// What is shown of `thread`.
+    /// Shows `thread`.
     pub fn of(thread: &'a Thread) -> Self {
         let message = |(event, mess): (&'a Event, &'a [Value])| Message {
             from: &event.actor_id,
@@ -96,7 +97,7 @@ impl<'a> Shown<'a> {
 }
 
 impl<'a> Posted<'a> {
-    /// What is shown of a request after it was posted.
+    /// Shows a request after it was posted.
     pub fn of(state: &'a ThreadState) -> Self {
         Self {
             reference: &state.reference,
@@ -106,7 +107,7 @@ impl<'a> Posted<'a> {
 }
 
 impl<'a> Changed<'a> {
-    /// What is shown of a request after it was changed.
+    /// Shows a request after it was changed.
     pub fn of(state: &'a ThreadState) -> Self {
         Self {
             reference: &state.reference,
@@ -118,7 +119,7 @@ impl<'a> Changed<'a> {
 }
 
 impl<'a> Page<'a> {
-    /// What is shown of a list that was made with `filter`.
+    /// Shows a page of a list that was made with `filter`.
     pub fn of(
         listed: &'a Listed,
         exchange: &ExchangeId,
@@ -134,12 +135,13 @@ impl<'a> Page<'a> {
     }
 }
 
-/// The entity tag of what is shown.
+/// The entity tag of a request that is shown at this version.
 pub fn entity_tag(version: Version) -> String {
     format!("\"{version}\"")
 }
 
-/// What a client asks of a list: the value of a parameter by its name, if it is given.
+/// What a client asks of a list. The function returns the value of a parameter by its name, if the
+/// client gave it.
 pub struct ListQuery<'a>(pub &'a dyn Fn(&'static str) -> Option<&'a str>);
 
 impl ListQuery<'_> {
@@ -154,11 +156,11 @@ impl ListQuery<'_> {
         "cursor",
     ];
 
-    /// Which requests are wanted.
+    /// The filters of the list.
     ///
     /// # Errors
     ///
-    /// Names the first parameter that is wrong.
+    /// Fails with the name of the first parameter that is wrong.
     pub fn filter(&self) -> Result<Filter, Invalid> {
         Ok(Filter {
             status: self.parsed("status", Status::parse)?,
@@ -173,16 +175,16 @@ impl ListQuery<'_> {
     ///
     /// # Errors
     ///
-    /// It is no number from 1 to 1,000.
+    /// Fails if the parameter is not a number from 1 to 1,000.
     pub fn limit(&self) -> Result<usize, Invalid> {
         Ok(self.parsed("limit", parse_limit)?.unwrap_or(PAGE_DEFAULT))
     }
 
-    /// Where the page begins, if it is not the first.
+    /// Where the page begins, or `None` for the first page.
     ///
     /// # Errors
     ///
-    /// It was made for another list.
+    /// Fails if the cursor was made for another list.
     pub fn cursor(
         &self,
         exchange: &ExchangeId,
@@ -202,7 +204,8 @@ impl ListQuery<'_> {
     }
 }
 
-/// A `+` that was not percent-encoded has become a space on the way.
+/// Parses a date-time. A space stands for a `+`, since a `+` that is not percent-encoded in a query
+/// becomes a space.
 fn parse_since(text: &str, name: &str) -> Result<Timestamp, Invalid> {
     Timestamp::parse(&text.replace(' ', "+")).ok_or_else(|| {
         let problem = "must be an RFC 3339 date-time like 2025-02-01T12:00:00Z";

@@ -1,5 +1,5 @@
-//! The operation budgets: how often each call goes to the bucket, and that the number does not
-//! depend on how many threads there are.
+//! The operation budgets: how many operations each call asks of the bucket, and that this number
+//! does not depend on the number of threads.
 
 use super::*;
 use crate::domain::key::ApiKey;
@@ -23,7 +23,7 @@ fn cost(world: &World) -> Cost {
     )
 }
 
-/// What every call costs in a world with so many threads, in the order of the documentation.
+/// The cost of every call in a world with `threads` threads, in the order of the documentation.
 fn costs(world: &mut World, threads: usize) -> Vec<(&'static str, Cost)> {
     world.register("agent").unwrap();
     let mut last = None;
@@ -87,9 +87,10 @@ fn list_page(world: &mut World, limit: usize) -> Listed {
 fn the_budgets_hold_at_10_and_at_2000_threads() {
     let expected = vec![
         ("get", (1, 0, 0, 0)),
-        // After the answer: the thread read again, the obligation deleted, the executors listed.
+        // After the answer: one get of the thread, one delete of the obligation, one list of the
+        // executors.
         ("create", (1, 5, 1, 1)),
-        // After the answer as well: 1 get, 2 deletes, 1 list.
+        // This also includes the work after the answer: 1 get, 2 deletes, 1 list.
         ("claim", (2, 5, 3, 1)),
         ("message", (2, 5, 3, 1)),
         ("repeated claim", (1, 1, 1, 0)),
@@ -271,17 +272,18 @@ fn what_a_key_costs() {
         (found.map(|login| login.executor), cost(world))
     };
     cost(&world);
-    // Cold: the key, and after the answer the record, for last_seen.
+    // The isolate knows nothing yet. It reads the key and, after the answer, the record for
+    // `last_seen`.
     assert_eq!(ask(&mut world, &key), (Some(id("phone")), (2, 0, 0, 0)));
     assert_eq!(ask(&mut world, &key), (Some(id("phone")), (0, 0, 0, 0)));
     world.pass(59 * SECOND);
     assert_eq!(ask(&mut world, &key).1, (0, 0, 0, 0));
     world.pass(2 * SECOND);
     assert_eq!(ask(&mut world, &key).1, (2, 0, 0, 0));
-    // Ten minutes after it was last seen, that is written down.
+    // Ten minutes after the executor was last seen, `last_seen` is written again.
     world.pass(10 * MINUTE);
     assert_eq!(ask(&mut world, &key).1, (2, 1, 0, 0));
-    // A key that is well-formed and nobody's.
+    // This key is well-formed but belongs to nobody.
     let nobody = ApiKey::new(&home(), [9; 20]);
     assert_eq!(ask(&mut world, &nobody), (None, (1, 0, 0, 0)));
 }

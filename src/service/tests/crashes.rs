@@ -1,9 +1,10 @@
-//! Every write of every multi-write path fails, or the writer dies at it; the ticks mend it.
+//! Every write of every path with several writes fails, or the writer dies at it. The ticks repair
+//! it.
 
 use super::*;
 use crate::storage::memory::Verb;
 
-/// A mutation to be broken: prepared, then run.
+/// A mutation to break: it is prepared and then run.
 struct Case {
     name: &'static str,
     prepare: fn(&mut World) -> Option<Ref>,
@@ -42,7 +43,7 @@ const CASES: [Case; 6] = [
             Box::pin(async move { work.await.map(drop) })
         },
     },
-    // Several events in one batch, and a timer that it owes.
+    // This batch has several events and owes a timer.
     Case {
         name: "claim with a lease",
         prepare: prepare_thread,
@@ -79,7 +80,7 @@ impl Case {
         (world, reference)
     }
 
-    /// How many operations of each kind an undisturbed run makes, background included.
+    /// How many operations of each kind an undisturbed run makes, including its background work.
     fn operations(&self) -> Vec<(Verb, usize)> {
         let (mut world, reference) = self.prepared();
         let work = (self.run)(world.app.clone(), reference);
@@ -90,7 +91,7 @@ impl Case {
             .to_vec()
     }
 
-    /// What the bucket holds of the mutation: committed entirely, or not at all.
+    /// Whether the bucket shows the mutation. It must be committed entirely or not at all.
     fn is_visible(&self, world: &mut World, reference: Option<&Ref>) -> bool {
         match (self.name, reference) {
             ("create", _) => {
@@ -161,7 +162,7 @@ fn every_operation_fails_in_turn() {
                             "{context}: {error:?}"
                         );
                     } else {
-                        // Acknowledged: it is there before any tick.
+                        // The mutation was acknowledged, so it is there before any tick.
                         if let Some(reference) = &reference {
                             let version = world.thread(reference).unwrap().state.version;
                             assert_eq!(version, 2, "{context}");
@@ -211,7 +212,7 @@ fn the_writer_dies_at_every_operation_in_turn() {
 #[test]
 fn a_tick_dies_at_every_operation_and_the_next_completes_its_work() {
     for case in CASES {
-        // The writer dies right after the commit, so that the tick has all to do.
+        // The writer dies right after the commit, so the tick has to do everything.
         let commit = if case.name.starts_with("register") {
             "executors/"
         } else {

@@ -1,8 +1,8 @@
-//! A day in a household, with time passed in: what the log says, who was told what, and when.
+//! A day in a household on a simulated clock: what the log says, who was told what, and when.
 
 use super::*;
 
-/// Who was told what since the last time: `HH:MM who: title`.
+/// What each person was told since the last call, as `HH:MM who: title`.
 fn told(world: &World) -> Vec<String> {
     let sent = world.sent();
     let line = |(at, request): &(Timestamp, Request)| {
@@ -20,7 +20,7 @@ fn told(world: &World) -> Vec<String> {
     lines
 }
 
-/// Lets the clock go to this time of the day or of the next, with a tick each minute.
+/// Moves the clock to this time of the day, or of the next day, with a tick each minute.
 fn until(world: &mut World, time: &str) {
     while &world.now().to_string()[11..16] != time {
         world.tick_after(MINUTE);
@@ -49,7 +49,8 @@ fn a_day_in_a_household() {
         );
     }
 
-    // 21:50 The agent asks; it must be done by 10:00 tomorrow, and confirmed first.
+    // 21:50 The agent asks for something that must be done by 10:00 tomorrow, after it has
+    // confirmed.
     let reference = world.ask(
         "agent",
         json!({"intent": "Close the main valve",
@@ -64,7 +65,7 @@ fn a_day_in_a_household() {
         ]
     );
 
-    // 22:05 Ben claims it for half an hour and asks back. Anna sleeps.
+    // 22:05 Ben claims it for half an hour and asks a question. Anna sleeps.
     until(&mut world, "22:05");
     let questions =
         json!([{"field": "which", "question": "Which one?", "options": ["cellar", "garden"]}]);
@@ -80,7 +81,7 @@ fn a_day_in_a_household() {
         ]
     );
 
-    // 22:10 The agent answers, the second time with one of the options.
+    // 22:10 The agent answers. Its second answer is one of the options.
     until(&mut world, "22:10");
     let answer = |which: &str| call(json!({"mess": [{"reply": {"answers": {"which": which}}}]}));
     let refused = world.update(&reference, "agent", answer("attic"));
@@ -94,7 +95,7 @@ fn a_day_in_a_household() {
         ]
     );
 
-    // 22:35 Ben has fallen asleep over it: his claim lapses by itself.
+    // 22:35 Ben has fallen asleep, and his claim lapses by itself.
     until(&mut world, "22:34");
     assert_eq!(told(&world), Vec::<String>::new());
     until(&mut world, "22:40");
@@ -102,7 +103,7 @@ fn a_day_in_a_household() {
     let lapsed = ["agent", "ben", "cleo"].map(|who| format!("22:35 {who}: {lapsed}"));
     assert_eq!(told(&world), lapsed);
 
-    // 22:45 Cleo takes it over. She cannot say that it is done before the agent has confirmed.
+    // 22:45 Cleo takes it over. She cannot complete it before the agent has confirmed.
     until(&mut world, "22:45");
     world
         .update(
@@ -129,7 +130,7 @@ fn a_day_in_a_household() {
         ]
     );
 
-    // 06:55 The agent confirms. At 07:00 Anna wakes: of the night's news one is still so.
+    // 06:55 The agent confirms. Anna wakes at 07:00, and one of the night's notices is still true.
     until(&mut world, "06:55");
     assert_eq!(told(&world), Vec::<String>::new());
     let confirm = call(json!({"mess": [{"reply": {"confirm": true}}]}));
@@ -144,7 +145,7 @@ fn a_day_in_a_household() {
     until(&mut world, "07:01");
     assert_eq!(told(&world), ["07:00 anna: Confirmed by agent"]);
 
-    // 07:20 Done.
+    // 07:20 It is done.
     until(&mut world, "07:20");
     world.update(&reference, "cleo", call(done)).unwrap();
     assert_eq!(
@@ -156,7 +157,8 @@ fn a_day_in_a_household() {
         ]
     );
 
-    // 10:00 The deadline passes, 10:45 the lease would have ended: nothing happens any more.
+    // The deadline passes at 10:00, and at 10:45 the lease would have ended. Nothing happens any
+    // more.
     until(&mut world, "11:00");
     assert_eq!(told(&world), Vec::<String>::new());
     let thread = world.thread(&reference).unwrap();

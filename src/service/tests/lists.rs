@@ -1,4 +1,4 @@
-//! Lists: pages, filters, and what a writer has just done.
+//! Lists: pages, filters, and the changes that a writer has just made.
 
 use std::collections::HashSet;
 
@@ -40,7 +40,7 @@ fn paging_skips_and_repeats_nothing_while_others_change() {
             if cursor.is_none() {
                 break;
             }
-            // Between pages, threads before and after the cursor change.
+            // Between two pages, threads before and after the cursor change.
             for step in [3, 1_201] {
                 let reference = &all[(turn * 61 + step) % all.len()];
                 world.pass(5);
@@ -108,7 +108,8 @@ fn filters() {
         updated_since: Some(before),
         ..Filter::default()
     };
-    // Inclusive: the last one that was created at that very moment is in it.
+    // The bound is inclusive, so the list includes the last thread, which was created at that very
+    // moment.
     let expected = [&refs[2], &refs[4], &refs[5]];
     let mut found = refs_of(&mut world, since);
     found.sort_by_key(|one| refs.iter().position(|r| r == one));

@@ -1,4 +1,5 @@
-//! The services over a bucket in memory: with faults, with operations held, with time passed in.
+//! Tests of the services with a bucket in memory. They inject faults, hold operations, and simulate
+//! time.
 
 mod budgets;
 mod crashes;
@@ -56,7 +57,7 @@ const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 
-/// A clock that stands still until a test moves it or someone sleeps.
+/// A clock that stands still until a test moves it or a task sleeps.
 struct TestClock {
     now: Cell<i64>,
     seed: Cell<u64>,
@@ -86,11 +87,11 @@ impl Clock for TestClock {
     }
 }
 
-/// What the outside does with a request.
+/// How the outside reacts to a request.
 type Reaction = Box<dyn Fn(&Request) -> Answer>;
 
-/// The outside: notes what is sent to it and reacts as a test says, by default with 200. Who
-/// never answers lets the clock run to the time-out, for all that are waiting at once.
+/// The outside. It records what is sent to it and reacts as a test says, by default with 200. If it
+/// does not answer, the clock advances to the time-out, for all requests that are waiting at once.
 struct Outside {
     clock: Rc<TestClock>,
     sent: RefCell<Vec<(Timestamp, Request)>>,
@@ -103,7 +104,7 @@ impl Transport for Outside {
         let started = self.clock.now();
         self.sent.borrow_mut().push((started, request.clone()));
         let answer = (self.reaction.borrow())(request);
-        // Others go on meanwhile.
+        // Other tasks go on in the meantime.
         give_way().await;
         if answer == Err(Unreachable::Timeout) {
             let over = started.plus_millis(within).millis();
@@ -174,29 +175,29 @@ impl World {
         }
     }
 
-    /// What the outside does from now on.
+    /// Sets the reaction of the outside from now on.
     fn react(&self, reaction: impl Fn(&Request) -> Answer + 'static) {
         *self.outside.reaction.borrow_mut() = Box::new(reaction);
     }
 
-    /// What was sent since the last call.
+    /// The requests that were sent since the last call.
     fn sent(&self) -> Vec<(Timestamp, Request)> {
         self.outside.sent.take()
     }
 
-    /// Sets a setting, for invocations from now on.
+    /// Changes a setting for the invocations from now on.
     fn set_config(&mut self, variable: &str, value: &str) {
         let read = |name: &str| (name == variable).then(|| value.to_owned());
         self.config = Rc::new(Config::read(read, &Iana).unwrap());
     }
 
-    /// Forgets everything that an isolate remembers.
+    /// Starts a new isolate, which remembers nothing.
     fn restart(&mut self) {
         let store = Rc::new(self.store.clone());
         self.app = isolate_over(store, &self.outside, self.pool.spawner());
     }
 
-    /// A new invocation: what an isolate remembers stays.
+    /// Starts a new invocation in the same isolate, which keeps what it remembers.
     fn invoke(&mut self) -> Rc<App> {
         let fresh = isolate_over(self.app.store.clone(), &self.outside, self.pool.spawner());
         let mut app = Rc::into_inner(fresh).unwrap();
@@ -221,14 +222,14 @@ impl World {
         self.clock.now.set(self.clock.now.get() + millis);
     }
 
-    /// Runs `work` to its end, and whatever it leaves in the background.
+    /// Runs `work` to its end, and everything that it leaves in the background.
     fn run<T>(&mut self, work: impl Future<Output = T>) -> T {
         let result = self.pool.run_until(work);
         self.pool.run_until_stalled();
         result
     }
 
-    /// Starts `work`, and runs everything as far as it goes.
+    /// Starts `work`, and runs all tasks as far as they can go.
     fn start<T: 'static>(&mut self, work: impl Future<Output = T> + 'static) -> RemoteHandle<T> {
         let handle = self.pool.spawner().spawn_local_with_handle(work).unwrap();
         self.pool.run_until_stalled();
@@ -239,14 +240,14 @@ impl World {
         self.pool.run_until_stalled();
     }
 
-    /// Moves time by `millis` and runs the tick, as the cron would have by then.
+    /// Moves the clock by `millis` and runs the tick, as the cron would.
     fn tick_after(&mut self, millis: i64) {
         self.pass(millis);
         let (app, now) = (self.invoke(), self.now());
         self.run(async move { tick(&app, now).await }).unwrap();
     }
 
-    /// Runs the ticks after which nothing may be left: 1, 2, 4, … minutes, and past the hour.
+    /// Runs the ticks after which nothing may be left: after 1, 2, 4, … minutes and past the hour.
     fn run_ticks(&mut self) {
         for minutes in [1, 1, 2, 4, 8, 16, 32, 5, 61, 61] {
             self.tick_after(minutes * MINUTE + SECOND);
@@ -261,14 +262,14 @@ impl World {
         assert_eq!(report.problems, Vec::<String>::new(), "{context}");
     }
 
-    /// Runs all ticks, after which everything agrees and nothing is owed.
+    /// Runs all ticks, and checks that everything agrees and that nothing is owed.
     fn assert_settles(&mut self, context: &str) {
         self.run_ticks();
         self.assert_sound(context);
         assert_eq!(self.owed(), Vec::<String>::new(), "{context}");
     }
 
-    /// The obligations that are open, but for the deletions of old attempts and for timers.
+    /// The keys of all obligations, except for timers and for the deletion of old attempts.
     fn owed(&self) -> Vec<String> {
         let mut keys = self.store.keys("due/");
         let is_of = |key: &String, kind: &str| self.store.text(key).contains(kind);
@@ -301,7 +302,7 @@ impl World {
         self.run(work)
     }
 
-    /// Posts a request with more than an intent, which is accepted.
+    /// Posts a request with more than an intent, which must be accepted.
     fn ask(&mut self, requestor: &str, more: Value) -> Ref {
         let mut fields = json!({"intent": "Check front door"});
         if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
@@ -346,7 +347,7 @@ impl World {
             .collect()
     }
 
-    /// The lines of the log, with their number of occurrences of each event id.
+    /// The lines of the log.
     fn log(&self) -> Vec<Value> {
         self.store
             .keys("events/")
@@ -375,7 +376,7 @@ impl World {
     }
 }
 
-/// A fresh isolate with its own view of the bucket.
+/// A new isolate with the given view of the bucket.
 fn isolate_over(
     store: Rc<dyn ObjectStore>,
     outside: &Rc<Outside>,

@@ -1,4 +1,5 @@
-//! What happens because a moment has come: by the tick, before it, and against it.
+//! What happens because a moment has come: the tick applies it, reads show it before the tick, and
+//! calls race it.
 
 use super::*;
 use crate::domain::thread::transition::Refusal;
@@ -47,7 +48,7 @@ fn a_request_that_nobody_claims_expires_with_the_tick() {
     assert_eq!(timers(&world).len(), 1);
     world.tick_after(59 * MINUTE);
     assert_eq!(world.listed(Some(Status::Pending)), vec![reference.clone()]);
-    // The moment has come, the tick has not: it is not shown as pending any more.
+    // The moment has come but the tick has not, and the request is no longer shown as pending.
     world.pass(MINUTE);
     assert!(world.listed(Some(Status::Pending)).is_empty());
     assert!(world.listed(Some(Status::Expired)).is_empty());
@@ -121,11 +122,12 @@ fn a_claim_lapses_with_the_tick_and_can_be_renewed_until_then() {
             .unwrap();
         let left = state.lease_until.unwrap().since(world.now());
         assert_eq!(left / MINUTE, 30);
-        // For the deadline, by the tick that found nothing due, and by the renewal after it.
+        // One for the deadline, one by the tick that found nothing due, and one by the renewal
+        // after it.
         assert!(timers(&world).len() <= 3, "they do not grow");
     }
     assert_eq!(world.count_log("status_changed"), 5);
-    // In the meantime the deadline has passed: what lapses now expires.
+    // The deadline has passed in the meantime, so the request expires when the claim lapses.
     world.tick_after(31 * MINUTE);
     assert_eq!(world.listed(Some(Status::Expired)), vec![reference]);
     world.assert_settles("lapsed and expired");
@@ -163,7 +165,7 @@ fn a_late_tick_does_everything_at_once_and_announces_once() {
     world.assert_settles("late");
 }
 
-/// Whoever comes first wins, whatever is held where; and nothing is half-done.
+/// Whoever comes first wins, whichever operation is held, and nothing is left half-done.
 #[test]
 fn a_claim_races_the_deadline() {
     for (verb, prefix) in [

@@ -1,4 +1,4 @@
-//! A bucket written by another MESS server: one event per object, keys in the older form.
+//! A bucket that another MESS server wrote, with one event per object and keys of the older form.
 
 use base64::Engine as _;
 use sha2::{Digest as _, Sha256};
@@ -11,8 +11,8 @@ use crate::storage::memory::Verb;
 
 const KEY: &str = "mess_home_0123456789abcdef0123456789abcdef";
 
-/// The objects of another server with so many threads: each posted and claimed, every other
-/// one completed.
+/// The objects of another server with this many threads. Each thread is posted and claimed, and
+/// every other one is completed.
 fn foreign(threads: usize) -> World {
     let world = World::new();
     let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(KEY));
@@ -27,7 +27,7 @@ fn foreign(threads: usize) -> World {
     let mut count = 0_u128;
     let mut event = |ts: &str, reference: Option<&str>, kind: &str, payload: Value| {
         count += 1;
-        // Names that have nothing to do with the order of the events.
+        // The names have nothing to do with the order of the events.
         let id =
             uuid::Uuid::from_u128(count.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
         let line = json!({"event_id": id, "ts": ts, "exchange_id": "home", "thread_ref": reference,
@@ -114,7 +114,7 @@ fn logins_work_at_once_and_threads_once_they_are_derived() {
     ));
     let claim = world.update(&reference, "phone", set(Status::Completed));
     assert!(matches!(claim, Err(ServiceError::NoThread)));
-    // New requests are taken meanwhile.
+    // New requests are accepted in the meantime.
     let new = world.create("phone").unwrap();
     assert!(!is_complete(&mut world));
     let mut calls = 0;
@@ -214,8 +214,8 @@ fn a_takeover_survives_every_failure() {
     }
 }
 
-/// Two isolates and the tick take over at once, one of them dies on the way, and clients change
-/// what is derived already.
+/// Two isolates and the tick import at once. One of them dies on the way, and clients change
+/// threads that have been imported already.
 #[test]
 fn a_takeover_by_many_at_once_is_sound() {
     let reference = Ref::parse("2025-01-02-0001").unwrap();
@@ -243,8 +243,8 @@ fn a_takeover_by_many_at_once_is_sound() {
     }
 }
 
-/// A log of this server whose threads are lost is taken over like another's: several steps of one
-/// moment in their order, and what will happen by itself with its timer.
+/// A log of this server whose threads are lost is imported like that of another server. Several
+/// steps of one moment keep their order, and what will happen by itself gets its timer.
 #[test]
 fn what_this_server_wrote_is_derived_as_it_was() {
     let mut world = World::new();
@@ -324,7 +324,7 @@ fn lines_that_are_no_events_are_left_out_and_left_alone() {
     }
 }
 
-/// Does all steps of a reindexing.
+/// Runs all steps of a reindexing.
 fn reindex(world: &mut World) {
     let app = world.app.clone();
     world.run(async move {
@@ -376,7 +376,7 @@ fn reindexing_changes_nothing_that_is_in_order() {
     let after = all(&world);
     assert_eq!(after, before);
 
-    // And what is lost is as it was.
+    // And what was lost is restored as it was.
     for (key, _) in &before {
         if key.starts_with("threads/") {
             world.store.plant(key, "");

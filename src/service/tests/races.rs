@@ -1,4 +1,4 @@
-//! Several writers at once: interleavings tried one by one, and many at a time.
+//! Several writers at once: some interleavings one by one, and many writers at a time.
 
 use futures::future::join_all;
 
@@ -89,8 +89,8 @@ fn messages_of_many_are_all_kept() {
     world.assert_settles("after 8 messages at once");
 }
 
-/// A slow claimer is held at each of its operations in turn, before and after it takes effect,
-/// while another completes the thread; then the slow one goes on.
+/// A slow claim is held at each of its operations in turn, before and after the operation takes
+/// effect. In the meantime another call cancels the thread. Then the slow claim goes on.
 #[test]
 fn a_slow_writer_is_overtaken_by_a_fast_one() {
     for (verb, nth) in operations_of_a_claim() {
@@ -112,7 +112,7 @@ fn a_slow_writer_is_overtaken_by_a_fast_one() {
                 matches!(slow, Ok(_) | Err(ServiceError::Refused(_))),
                 "{context}: {slow:?}"
             );
-            // Both have answered and nothing failed: the lists show it now, before any tick.
+            // Both have answered and nothing has failed, so the lists show it before any tick.
             assert_eq!(
                 world.listed(Some(Status::Cancelled)),
                 vec![reference.clone()],
@@ -131,7 +131,7 @@ fn a_slow_writer_is_overtaken_by_a_fast_one() {
     }
 }
 
-/// The same, and the tick comes while the slow one is held, and the slow one dies or goes on.
+/// The same, but the tick runs while the slow claim is held. Then the slow claim dies or goes on.
 #[test]
 fn a_slow_writer_is_overtaken_by_the_tick() {
     for (verb, nth) in operations_of_a_claim() {
@@ -150,7 +150,7 @@ fn a_slow_writer_is_overtaken_by_the_tick() {
                     held.release();
                     world.go_on();
                     let outcome = world.run(slow);
-                    // Its time is over: it may find that it has won, or that it cannot go on.
+                    // Its time is over. It may find out that it has won, or that it cannot go on.
                     assert!(
                         matches!(
                             outcome,
@@ -169,8 +169,8 @@ fn a_slow_writer_is_overtaken_by_the_tick() {
     }
 }
 
-/// A writer that the tick took for dead puts an entry after all, and then does die: the last
-/// look at its obligation, an hour after it was opened, removes the entry.
+/// A writer that seemed dead to the tick puts an entry after all, and then dies. The last look at
+/// its obligation, an hour after the obligation began, removes the entry.
 #[test]
 fn an_entry_that_lands_after_the_tick_is_removed_in_the_end() {
     for nth in 0..2 {
@@ -195,7 +195,8 @@ fn an_entry_that_lands_after_the_tick_is_removed_in_the_end() {
     }
 }
 
-/// The creator is slow to index while another has found the thread and claims it.
+/// The creator is slow to write the index. In the meantime another executor has found the thread
+/// and claims it.
 #[test]
 fn a_slow_creator_is_overtaken_by_a_claim() {
     for nth in 0..2 {
@@ -226,7 +227,7 @@ fn a_slow_creator_is_overtaken_by_a_claim() {
     }
 }
 
-/// A put whose answer is lost, while another writer comes in between: whoever won is believed.
+/// The answer to a put is lost. The writer reads the thread again, and finds that its put was made.
 #[test]
 fn an_unclear_put_is_looked_up_before_anything_is_decided() {
     let (mut world, reference) = with_thread();
@@ -277,7 +278,7 @@ fn two_ticks_do_not_work_on_one_obligation() {
     world.assert_settles("after four ticks at once");
 }
 
-/// Verb and number of every operation that a claim makes, background included.
+/// The verb and the number of every operation that a claim makes, including its background work.
 fn operations_of_a_claim() -> Vec<(Verb, usize)> {
     let (mut world, reference) = with_thread();
     world.store.take_operations();

@@ -1,4 +1,4 @@
-//! Replies against each other, and against a cancellation.
+//! Replies that race each other, and a reply that races a cancellation.
 
 use futures::future::join_all;
 
@@ -45,7 +45,7 @@ fn of_two_replies_to_one_question_one_counts() {
     ));
     assert_eq!(world.thread(&reference).unwrap().messages().count(), 3);
     world.assert_settles("two replies");
-    // The same reply twice is one: a retry.
+    // The second of two equal replies counts as a retry.
     let (mut world, reference) = asked();
     let replies = [0, 1].map(|_| change_of(world.invoke(), &reference, "agent", answer("sink")));
     let outcomes = world.run(join_all(replies));

@@ -1,12 +1,12 @@
-//! Timers: that none is late or lost, and what they cost.
+//! Timers: none is late or lost, and what they cost.
 
 use super::moments::{claim_for, in_minutes, timers, with_deadline};
 use super::*;
 use crate::storage::layout;
 use crate::storage::memory::Verb;
 
-/// The tick meets what is due among a thousand times as many requests that are not: it does not
-/// look at them.
+/// The tick handles the few requests that are due among a thousand times as many that are not,
+/// without looking at the others.
 #[test]
 fn what_a_tick_costs_does_not_depend_on_how_many_wait() {
     let cost = |pending: usize| {
@@ -32,7 +32,7 @@ fn what_a_tick_costs_does_not_depend_on_how_many_wait() {
             world.update(reference, "phone", claim_for("PT1H")).unwrap();
         }
         let nudged = world.ask("agent", json!({"priority": "elevated"}));
-        // The first tick of a bucket writes its format.
+        // The first tick on a bucket writes the bucket's format.
         world.tick_after(0);
         world.store.take_operations();
         world.tick_after(61 * MINUTE);
@@ -50,10 +50,11 @@ fn what_a_tick_costs_does_not_depend_on_how_many_wait() {
     let (_, few) = cost(10);
     let (mut world, many) = cost(10_000);
     assert_eq!(few, many);
-    // Six timers: each read and claimed, its thread read, put, and read twice more (to complete
-    // the batch, and whether it was overtaken); an obligation, a log object and two entries put for
-    // each batch; a timer more for the nudged one. Deleted: the timer, the obligation, two entries.
-    // Listed: what is due, deliveries, and whom to tell. Read besides: the format of the bucket.
+    // Six timers are due. Each is read and held. Its thread is read, put, and read twice more: to
+    // complete the batch, and to see whether the thread has changed since. Each batch puts an
+    // obligation, a log object and two entries. The request that is announced again puts one more
+    // timer. Each batch deletes the timer, the obligation and two entries. The lists are of what is
+    // due, of deliveries, and of whom to tell. The bucket's format is read too.
     assert_eq!(many, [6 * 4 + 1, 6 * 6 + 1, 6 * 4, 6 + 2]);
     world.assert_sound("after the tick");
 }
@@ -106,7 +107,8 @@ fn every_step_of_a_timer_can_fail_or_be_the_last() {
     }
 }
 
-/// A batch that lands after the timer on which it might have relied was seen to has its own.
+/// A batch might have relied on a timer, but lands only after the tick has handled that timer. It
+/// has a timer of its own.
 #[test]
 fn a_release_that_lands_late_still_expires_in_time() {
     let (mut world, reference) = with_deadline();
@@ -135,7 +137,7 @@ fn a_release_that_lands_late_still_expires_in_time() {
     world.assert_settles("expired in time");
 }
 
-/// The same for the very moment whose timer the tick saw to before the batch landed.
+/// The same for a batch that lands after the tick has handled the timer of the very moment.
 #[test]
 fn a_release_that_lands_after_its_timer_was_seen_to_still_expires() {
     for nth in 0..2 {
@@ -148,7 +150,7 @@ fn a_release_that_lands_after_its_timer_was_seen_to_still_expires() {
         let release = change_of(world.invoke(), &reference, "phone", set(Status::Pending));
         let release = world.start(release);
         assert!(held.is_reached());
-        // Or the tick has claimed the timer and is not done with it when the batch sets its own.
+        // In the second round, the tick still holds the timer when the batch sets its own.
         let mut timer = world.store.hold(Verb::Delete, "due/", 0, Moment::Before);
         world.pass(10 * SECOND);
         let (app, now) = (world.invoke(), world.now());
@@ -171,7 +173,7 @@ fn a_release_that_lands_after_its_timer_was_seen_to_still_expires() {
     }
 }
 
-/// A cron that comes late, by its scheduled time, does what is due all the same.
+/// A tick may run later than the time that the cron gives it. It applies what is due all the same.
 #[test]
 fn a_tick_may_come_later_than_its_time() {
     let (mut world, reference) = with_deadline();
@@ -204,7 +206,8 @@ fn what_lapsed_is_derived_anew_with_its_timer() {
         .run(async move { crate::tools::reindex::step(&app, &query).await })
         .unwrap();
     world.assert_sound("reindexed");
-    // A claim without a lease: nothing comes next, but a release will rely on the deadline's timer.
+    // The claim has no lease, so nothing comes next. But a release will rely on the deadline's
+    // timer.
     let (mut world, reference) = with_deadline();
     world
         .update(&reference, "phone", set(Status::Claimed))
@@ -257,7 +260,7 @@ fn a_tick_of_an_outdated_version_does_nothing() {
     assert!(ticked.unwrap_err().to_string().contains("at least 99.0.0"));
     assert!(world.app.isolate.is_outdated.get());
     assert_eq!(world.store.take_operations().len(), 1, "it only reads that");
-    // Once the bucket may be written again, what was due is done.
+    // Once this version may write the bucket again, the tick applies what was due.
     world
         .store
         .plant(layout::FORMAT, r#"{"least_version":"0.1.0"}"#);

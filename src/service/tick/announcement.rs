@@ -1,15 +1,15 @@
-//! The rest of an announcement: executors that the writer's own invocation did not come to.
+//! Continues an announcement for the executors that the writer's invocation did not get to.
 
 use super::batch::Batch;
 use super::context::{Seen, Tick};
 use crate::service::due::obligations::Next;
 use crate::storage::StoreError;
 
-/// Goes on after the key `after`.
+/// Announces the batch to the executors after the key `after`.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn see_to(tick: &Tick<'_>, batch: &Batch<'_>, after: &str) -> Result<Seen, StoreError> {
     let Some(thread) = batch.load_thread(tick.app).await? else {
         return Ok(Next::Done.into());

@@ -1,5 +1,5 @@
-//! The batch of a thread: completed and announced if it was committed, and otherwise kept until
-//! nothing can land any more.
+//! Sees to the batch of a thread. A batch that was committed is completed and announced. The
+//! obligation of any other batch stays until no write can land any more.
 
 use uuid::Uuid;
 
@@ -17,10 +17,10 @@ use crate::service::requests::settle::Settlement;
 use crate::storage::cas::load;
 use crate::storage::{StoreError, layout};
 
-/// Operations that announcing leaves for others.
+/// How many operations an announcement leaves for other obligations.
 const OPERATIONS_FOR_OTHERS: usize = 400;
 
-/// A batch of a thread that something is owed for.
+/// A batch of a thread that has an obligation.
 pub struct Batch<'a> {
     /// The thread's exchange.
     pub exchange: &'a ExchangeId,
@@ -33,22 +33,23 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The thread as it is, if it is there.
+    /// Reads the current thread, if it exists.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Fails with the store's error.
     pub async fn load_thread(&self, app: &App) -> Result<Option<Thread>, StoreError> {
         let key = layout::thread(self.exchange, self.reference);
         let loaded = load::<Thread>(app.store.as_ref(), &key).await?;
         Ok(loaded.map(|loaded| loaded.document))
     }
 
-    /// Puts what the batch owes to executors after the key `after` into `due/`, under a hold.
+    /// Writes to `due/` what the batch owes to the executors after the key `after`. This tick holds
+    /// what is due at once, and returns it.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Fails with the store's error.
     pub async fn announce(
         &self,
         tick: &Tick<'_>,
@@ -67,12 +68,12 @@ impl Batch<'_> {
     }
 }
 
-/// Completes a batch if it was committed, and announces it unless it `is_announced`; says besides
+/// Completes a batch if it was committed, and announces it unless it `is_announced`. Also returns
 /// whether it is announced now.
 ///
 /// # Errors
 ///
-/// The store's; then all of it is to be done again.
+/// Fails with the store's error. In that case everything must be done again.
 pub async fn see_to(
     tick: &Tick<'_>,
     batch: &Batch<'_>,
@@ -87,8 +88,9 @@ pub async fn see_to(
     Ok((seen, is_announced || is_committed))
 }
 
-/// When to look again: until nothing can land any more the obligation stays. A batch that is not
-/// committed may yet be, and a slow writer may yet put an entry that was overtaken.
+/// When to look again. The obligation stays until no write can land any more: a batch that is not
+/// committed yet may still be committed, and a slow writer may still put an entry that is outdated
+/// by then.
 pub fn next_look(tick: &Tick<'_>, begun_at: Timestamp, is_committed: bool) -> Next {
     let (now, last_look) = (tick.now(), begun_at.plus_millis(LAST_LOOK));
     if now >= last_look {
@@ -101,12 +103,12 @@ pub fn next_look(tick: &Tick<'_>, begun_at: Timestamp, is_committed: bool) -> Ne
     Next::Again(now.plus_millis(age).min(last_look))
 }
 
-/// Completes a batch, and announces it unless it `is_announced`; gives what was announced, or
-/// nothing if the batch was not committed.
+/// Completes a batch, and announces it unless it `is_announced`. Returns what was announced, or
+/// `None` if the batch was not committed.
 ///
 /// # Errors
 ///
-/// The store's; then all of it is to be done again.
+/// Fails with the store's error. In that case everything must be done again.
 pub async fn complete(
     tick: &Tick<'_>,
     batch: &Batch<'_>,
@@ -124,7 +126,7 @@ pub async fn complete(
         return Ok(Some(Vec::new()));
     }
     settlement.set_timer(app, batch.exchange).await?;
-    // One on which it relied may be over, if it landed late.
+    // If the batch landed late, the timer on which it relied may have passed.
     timers::go_on(app, batch.exchange, &thread.state, tick.now()).await?;
     batch.announce(tick, &thread, None).await.map(Some)
 }

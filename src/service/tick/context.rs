@@ -1,4 +1,4 @@
-//! What looking at an obligation needs, and what comes of it.
+//! What the tick needs to look at an obligation, and the result of a look.
 
 use std::rc::Rc;
 
@@ -8,26 +8,26 @@ use crate::service::deliveries::chunk::Kept;
 use crate::service::due::obligations::Next;
 use crate::storage::{StoreError, layout};
 
-/// A tick at work.
+/// A tick that is running.
 pub struct Tick<'a> {
     /// What services need.
     pub app: &'a Rc<App>,
-    /// The moment that it was given as now.
+    /// The moment at which the tick started, as given by its caller.
     pub started_at: Timestamp,
 }
 
 impl Tick<'_> {
-    /// The moment, by the clock that the tick was given.
+    /// The current moment: the moment of the start plus the time that has passed since then.
     pub fn now(&self) -> Timestamp {
         self.started_at.plus_millis(self.app.outbound.age())
     }
 }
 
-/// What came of a look at an obligation.
+/// The result of a look at an obligation.
 pub struct Seen {
     /// What becomes of the obligation.
     pub next: Next,
-    /// The deliveries that were announced meanwhile, put under this tick's hold.
+    /// The deliveries that this look announced. This tick holds them.
     pub announced: Vec<Kept>,
 }
 
@@ -40,11 +40,12 @@ impl From<Next> for Seen {
     }
 }
 
-/// Fails for a step that did not succeed and has said so in the log: the obligation is put off.
+/// Fails if a step did not succeed, so that the obligation is put off. The step has logged the
+/// reason.
 ///
 /// # Errors
 ///
-/// The step was not done.
+/// Fails if `done` is false.
 pub fn require(done: bool) -> Result<(), StoreError> {
     if done {
         Ok(())

@@ -1,14 +1,14 @@
-//! Holding an obligation, so that two ticks do not work on it at once.
+//! Holds an obligation, so that two ticks do not work on it at once.
 
 use crate::app::App;
 use crate::domain::time::Timestamp;
 use crate::service::due::obligations::{Hold, Obligation};
 use crate::storage::{Condition, Put, StoreError, Tag};
 
-/// Milliseconds for which a hold keeps others away.
+/// For this many milliseconds, a hold keeps others away.
 const HELD_FOR: i64 = 120_000;
 
-/// A hold from `now` on.
+/// A hold that begins at `now`.
 pub fn new_hold(app: &App, now: Timestamp) -> Hold {
     Hold {
         until: now.plus_millis(HELD_FOR),
@@ -16,11 +16,12 @@ pub fn new_hold(app: &App, now: Timestamp) -> Hold {
     }
 }
 
-/// Holds the obligation that was read from `key` with `tag`; gives nothing when another holds it.
+/// Holds the obligation that was read from `key` with `tag`. Returns `None` if another tick holds
+/// it.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn hold(
     app: &App,
     key: &str,
@@ -32,7 +33,7 @@ pub async fn hold(
     if obligation.hold.as_ref().is_some_and(is_held) {
         return Ok(None);
     }
-    // Whoever held it before did not come to the end.
+    // The tick that held it before did not finish.
     if obligation.hold.is_some() {
         obligation.failures = obligation.failures.saturating_add(1);
     }

@@ -1,4 +1,4 @@
-//! The import of another server's bucket, a stretch at a time.
+//! Imports another server's bucket, one stretch at a time.
 
 use super::context::{Seen, Tick};
 use crate::domain::ids::ExchangeId;
@@ -6,11 +6,11 @@ use crate::service::due::obligations::Next;
 use crate::service::import::advance::advance;
 use crate::storage::StoreError;
 
-/// Does a stretch.
+/// Imports a stretch.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn see_to(tick: &Tick<'_>, exchange: &ExchangeId) -> Result<Seen, StoreError> {
     let now = tick.now();
     let next = if advance(tick.app, exchange).await? {

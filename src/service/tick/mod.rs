@@ -1,4 +1,5 @@
-//! The maintenance tick: completes what a writer left, discards what was never committed.
+//! The maintenance tick. It completes what a writer left behind, and discards what was never
+//! committed.
 
 mod announcement;
 mod batch;
@@ -29,23 +30,26 @@ use batch::Batch;
 use context::{Seen, Tick};
 use hold::hold;
 
-/// Pages of a thousand keys that a tick lists.
+/// How many pages of a thousand keys a tick lists.
 const PAGES: usize = 5;
-/// How many it works on at once.
+/// How many obligations the tick works on at once.
 const PARALLEL: usize = 2;
-/// How often one who holds an obligation may die before it is put off like one that fails.
+/// How many ticks may die while they hold an obligation before it is put off like one that failed.
 const DEATHS: u32 = 2;
-/// Milliseconds until an obligation at which the look failed is looked at again; it doubles.
+/// Milliseconds until the tick looks again at an obligation after a failed look. The time doubles
+/// with each failure.
 const FIRST_RETRY: i64 = 60_000;
 
-/// Looks at the obligations that are due at `now`, oldest first: at those that recover and
-/// announce, several at once, then at deliveries, one chunk after the other and in turn for each
-/// exchange; as many as an invocation may.
+/// Looks at the obligations that are due at `now`, oldest first. It looks first at those that
+/// recover and announce, several at once. Then it attempts deliveries, one chunk after the other,
+/// taking turns between exchanges. It does as much as one invocation may.
 ///
 /// # Errors
 ///
-/// The store's, when it cannot list them, or that a newer version has written to the bucket: then
-/// this isolate answers nothing any more. A failure at one of them only puts that one off.
+/// Fails with the store's error if the obligations cannot be listed. Also fails if a newer version
+/// has written to the bucket. Then this isolate answers no requests, except about its health, until
+/// a later tick finds that it may write the bucket again. If a look at one obligation fails, only
+/// that obligation is put off.
 pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), FormatError> {
     app.outbound.allow_tick_time();
     match format::ensure(app.store.as_ref()).await {
@@ -54,7 +58,7 @@ pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), FormatError> {
             app.isolate.is_outdated.set(true);
             return Err(outdated);
         }
-        // What was known a tick ago still stands.
+        // What the last tick found out still holds.
         Err(FormatError::Store(error)) => warn("the bucket's format could not be read", &error),
     }
     let work = Work {
@@ -70,7 +74,8 @@ pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), FormatError> {
         .await;
     let mut announced: BTreeMap<String, Obligation> = work.announced.take().into_iter().collect();
     let mut due = list_due(app, layout::DELIVERIES, now).await?;
-    // What this tick itself has committed is not due before a minute is over to anyone else.
+    // For any other tick, the deliveries of a batch that this tick has committed are due only in a
+    // minute.
     let listed: HashSet<_> = due.iter().cloned().collect();
     due.extend(
         announced
@@ -90,9 +95,10 @@ pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), FormatError> {
     Ok(())
 }
 
-/// The keys directly below `folder` that are due at `now`, of the oldest so many.
+/// The keys directly in `folder` that are due at `now`. Lists only a limited number, the oldest
+/// ones.
 async fn list_due(app: &App, folder: &str, now: Timestamp) -> Result<Vec<String>, StoreError> {
-    // The keys are in the order of their times, and those of another folder after them.
+    // Keys are ordered by time, and the keys of the other folder come after them.
     let is_here = |key: &String| folder != layout::DUE || !key.starts_with(layout::DELIVERIES);
     let is_due = |key: &String| layout::due_at(key).is_none_or(|at| at <= now);
     let mut due: Vec<String> = Vec::new();
@@ -110,8 +116,8 @@ async fn list_due(app: &App, folder: &str, now: Timestamp) -> Result<Vec<String>
     Ok(due)
 }
 
-/// The first of each exchange, then the second of each, and so on: nobody's many hold up
-/// another's few.
+/// Orders keys by turns: the first key of each exchange, then the second of each, and so on. So an
+/// exchange with many deliveries does not hold up one with few.
 fn in_turn(keys: Vec<String>) -> Vec<String> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     let mut turns: Vec<_> = keys
@@ -128,14 +134,14 @@ fn in_turn(keys: Vec<String>) -> Vec<String> {
     turns.into_iter().map(|(_, key)| key).collect()
 }
 
-/// A tick's work, and what it has announced so far.
+/// The work of a tick, with the deliveries that it has announced so far.
 struct Work<'a> {
     tick: Tick<'a>,
     announced: RefCell<Vec<Kept>>,
 }
 
 impl Work<'_> {
-    /// Looks at one obligation if so many operations are left.
+    /// Looks at one obligation, if at least this many operations are left.
     async fn look_at(&self, key: String, operations: usize) {
         if self.tick.app.operations_left() < operations {
             return;
@@ -145,8 +151,8 @@ impl Work<'_> {
         }
     }
 
-    /// 1. Hold the obligation; whoever loses leaves it alone.
-    /// 2. See to it, unless those who did so before died of it again and again.
+    /// 1. Hold the obligation. Whoever fails to hold it leaves it alone.
+    /// 2. See to it, unless several ticks have died while they held it.
     /// 3. Delete it, or put it under a later key and delete the old one.
     async fn try_look_at(&self, key: &str) -> Result<(), StoreError> {
         let (app, now) = (self.tick.app, self.tick.now());
@@ -177,13 +183,13 @@ impl Work<'_> {
         });
         // 3.
         obligation.finish(app, key, seen.next).await?;
-        // Only now: before, another tick could announce them again.
+        // Adds them only now, because before this another tick could have announced them again.
         self.announced.borrow_mut().append(&mut seen.announced);
         Ok(())
     }
 }
 
-/// Sees to what an obligation is about; what is still to be done stays in it.
+/// Sees to what an obligation is about. What remains to be done stays in the obligation.
 async fn see_to(tick: &Tick<'_>, obligation: &mut Obligation) -> Result<Seen, StoreError> {
     let (id, begun_at) = (obligation.id, obligation.begun_at);
     match &mut obligation.subject {
@@ -233,8 +239,8 @@ async fn see_to(tick: &Tick<'_>, obligation: &mut Obligation) -> Result<Seen, St
     }
 }
 
-/// Moves an obligation that this version of the server cannot read, so that it stands in
-/// nobody's way until one comes that can.
+/// Moves an obligation that this version of the server cannot read. So it does not get in the way
+/// of others until a version runs that can read it.
 async fn put_off_unreadable(
     app: &App,
     key: &str,

@@ -1,5 +1,5 @@
-//! A registration: completed if it was committed; else the key that nobody got is deleted, once
-//! nothing can land any more.
+//! Sees to a registration. One that was committed is completed. Otherwise its key, which nobody
+//! received, is deleted once no write can land any more.
 
 use super::batch::next_look;
 use super::context::{Seen, Tick, require};
@@ -9,11 +9,11 @@ use crate::service::members::register::{is_of, write_event};
 use crate::storage::cas::load;
 use crate::storage::{StoreError, layout};
 
-/// See above; `obligation` is that of the registration.
+/// Completes or undoes the registration of `obligation`.
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn see_to(tick: &Tick<'_>, obligation: &Obligation) -> Result<Seen, StoreError> {
     let Subject::Registration {
         exchange_id: exchange,

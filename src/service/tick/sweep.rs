@@ -1,4 +1,4 @@
-//! The deletion of an executor's old attempts, a stretch at a time.
+//! Deletes an executor's old attempts, one stretch at a time.
 
 use super::context::{Seen, Tick};
 use crate::service::deliveries::record::sweep;
@@ -10,7 +10,7 @@ use crate::storage::StoreError;
 ///
 /// # Errors
 ///
-/// The store's.
+/// Fails with the store's error.
 pub async fn see_to(tick: &Tick<'_>, owner: Owner<'_>) -> Result<Seen, StoreError> {
     let now = tick.now();
     let next = if sweep(tick.app, owner, now).await? {

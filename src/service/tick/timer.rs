@@ -1,4 +1,4 @@
-//! A timer is due: what has fallen due to its thread is done, as a batch of its own.
+//! Sees to a timer: applies what has fallen due to its thread, as a batch of its own.
 
 use super::batch::{Batch, complete};
 use super::context::{Seen, Tick};
@@ -13,15 +13,15 @@ use crate::service::requests::commit::{Outcome, commit};
 use crate::storage::cas::{Failure, load};
 use crate::storage::{StoreError, layout};
 
-/// Milliseconds until a thread at which others were too busy is looked at again.
+/// Milliseconds until the tick looks again at a thread that too many others were writing.
 const BUSY_PAUSE: i64 = 1_000;
 
-/// Does what is due to a thread as a batch of its own, completes and announces it; where nothing
-/// is due, sets the timer for the moment that remains.
+/// Applies what is due to a thread as a batch of its own, and completes and announces the batch. If
+/// nothing is due, sets a timer for the next moment.
 ///
 /// # Errors
 ///
-/// The store's; then the timer is to be seen to again.
+/// Fails with the store's error. In that case the tick must see to the timer again.
 pub async fn see_to(
     tick: &Tick<'_>,
     exchange: &ExchangeId,
@@ -41,7 +41,8 @@ pub async fn see_to(
         reference: reference.clone(),
         announced: false,
     };
-    // By the clock, as any writer's: a tick may come later than its scheduled time.
+    // The obligation begins by the clock, as that of any writer does, because a tick may run later
+    // than its scheduled time.
     let obligation = Obligation::new(app, subject);
     obligation.begin(app).await?;
     let decide = |thread: &Thread, now| Ok(decide_due(thread, now));
@@ -54,7 +55,8 @@ pub async fn see_to(
             Ok(Next::Done.into())
         }
         Err(failure) => {
-            // A put whose fate is unknown may still commit: the batch's own obligation stays.
+            // A put without a definite answer may still commit, so the batch's own obligation
+            // stays.
             if swapped.definite {
                 obligation.end(app).await;
             }

@@ -1,4 +1,4 @@
-//! What is made of a directory, and what is remembered of it.
+//! How the backend uses a directory, and what it remembers about it.
 
 use std::rc::Rc;
 
@@ -115,8 +115,8 @@ async fn list_all(store: &Disk, prefix: &str) -> Vec<(String, Option<Tag>)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
-    /// Whatever goes on at once, and whatever of it fails: what is remembered of the folders in
-    /// the end is what is there, and every tag that is listed is that of the content.
+    /// Whatever runs at the same time and whatever fails, the folders are remembered as they are in
+    /// the end, and every listed tag is that of the content.
     #[test]
     fn what_is_remembered_is_what_is_there(
         rounds in prop::collection::vec(prop::collection::vec(deed(), 1..6), 1..6),
@@ -128,7 +128,7 @@ proptest! {
         let memory: Rc<disk::Memory> = Rc::default();
         let mut fates = fates.into_iter();
         for round in rounds {
-            // Requests of one round are under way at once.
+            // The requests of one round run at the same time.
             for _ in 0..round.len() {
                 if let Some(Some(fate)) = fates.next() {
                     service.fates.borrow_mut().push_back(fate);

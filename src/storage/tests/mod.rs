@@ -1,5 +1,5 @@
-//! The backends behind a wire, over services in memory that answer as workerd's disk service and
-//! as S3 do, late and with faults.
+//! Tests of the backends that use a wire. Services in memory answer like workerd's disk service and
+//! like S3, late and with faults.
 
 mod disk_tests;
 mod s3_tests;
@@ -28,7 +28,7 @@ use crate::domain::key::to_hex;
 use crate::domain::time::Timestamp;
 use crate::runtime::clock::Clock;
 
-/// A clock on which only sleeping takes time.
+/// A clock that advances only by sleeping.
 #[derive(Default)]
 struct StillClock(Cell<i64>);
 
@@ -49,16 +49,16 @@ impl Clock for StillClock {
     }
 }
 
-/// What befalls a request.
+/// What happens to a request.
 #[derive(Clone, Debug)]
 enum Fate {
-    /// Answered with this status, and not done.
+    /// It is not done, and is answered with this status.
     Refused(u16),
-    /// Done, and answered with this status.
+    /// It is done, but is answered with this status.
     Hidden(u16),
-    /// No answer; not done.
+    /// It is not done and gets no answer.
     Lost,
-    /// No answer; done.
+    /// It is done but gets no answer.
     Unheard,
 }
 
@@ -66,9 +66,10 @@ enum Fate {
 #[derive(Default)]
 struct Service {
     objects: RefCell<BTreeMap<String, Vec<u8>>>,
-    /// What befalls the next requests; then all goes well.
+    /// What happens to the next requests. After those, everything succeeds.
     fates: RefCell<VecDeque<Fate>>,
-    /// How often each request lets others go first, before it is done and before its answer.
+    /// How often each request lets others go first, before it is done and again before it is
+    /// answered.
     turns: RefCell<VecDeque<u8>>,
     requests: RefCell<Vec<Outgoing>>,
 }
@@ -115,7 +116,7 @@ fn status_only(status: u16) -> Incoming {
     }
 }
 
-/// workerd's disk service.
+/// A simulation of workerd's disk service.
 struct DiskService(Rc<Service>);
 
 #[async_trait(?Send)]
@@ -175,7 +176,7 @@ impl Wire for DiskService {
     }
 }
 
-/// An S3 server.
+/// A simulation of an S3 server.
 struct S3Service(Rc<Service>);
 
 #[async_trait(?Send)]

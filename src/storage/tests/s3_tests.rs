@@ -1,4 +1,4 @@
-//! What is made of the answers of an S3 server.
+//! What the backend makes of the answers of an S3 server.
 
 use std::rc::Rc;
 
@@ -61,7 +61,7 @@ fn a_condition_that_our_own_try_may_have_broken() {
         );
         assert_eq!(stored, "new");
     }
-    // It cannot be told from one that was done and then overwritten.
+    // This cannot be distinguished from a put that was done and then overwritten.
     for fate in [Fate::Refused(500), Fate::Lost] {
         let (outcome, stored) = put_after(&fate, Some("another's"));
         let said = outcome.unwrap_err();

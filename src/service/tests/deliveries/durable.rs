@@ -1,4 +1,4 @@
-//! Nothing is lost, whatever dies or does not answer, and what it all costs.
+//! Nothing is lost, whatever dies or does not answer. Also what deliveries cost.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn five_hundred_executors_each_get_what_they_should() {
     let alone = claim_cost(&mut World::new(), None);
     let crowded = claim_cost(&mut world, Some(&reference));
     assert_eq!(alone, crowded, "operations before the answer");
-    // What the writer left comes with the ticks, each within its bound.
+    // The ticks deliver what the writer left, each tick within its bound.
     let operations = world.store.take_operations().len();
     assert!(operations < 1_000, "{operations} operations by the writer");
     let mut sent = world.sent();
@@ -194,8 +194,8 @@ fn what_telling_costs() {
         operations.iter().filter(is).count()
     };
     let operations = world.store.take_operations();
-    // One list finds whom to tell; no record is read that this isolate holds at its tag, but the
-    // actor's, for the name.
+    // One list finds whom to tell. This isolate remembers the other records at their tags, so it
+    // reads only the actor's, for the display name.
     assert_eq!(count(&operations, Verb::List, "executors/"), 1);
     assert_eq!(count(&operations, Verb::Get, "executors/"), 1);
     assert_eq!(
@@ -215,7 +215,7 @@ fn what_telling_costs() {
         7 + 1 + 1 + 2 + 1 + 1 + 1,
         "{operations:?}"
     );
-    // Of a priority that nobody wants to hear of, the list is all.
+    // Nobody wants notices of this priority, so the list is the only operation.
     world.ask("agent", json!({"priority": "background"}));
     let operations = world.store.take_operations();
     assert_eq!(operations.len(), 7 + 1, "{operations:?}");
@@ -282,7 +282,7 @@ fn one_exchange_does_not_hold_up_another() {
         world.create("agent").unwrap();
     }
     assert!(world.store.keys("due/deliveries/").len() > 1_000);
-    // Another exchange, and a writer that died.
+    // There is another exchange, and a writer that died.
     let other = ExchangeId::parse("other", "").unwrap();
     let (app, exchange) = (world.invoke(), other.clone());
     let channel = profile(&app, json!({"notifications": [webhook("alive")]}));

@@ -1,8 +1,8 @@
-//! What creating hooks made, and the hooks that end it.
+//! What creating hooks create, and the hooks that complete it.
 
 use super::*;
 
-/// Hooks that make a task when a request is posted and end it with the request.
+/// Hooks that create a task when a request is posted and complete it with the request.
 fn task_hooks() -> Value {
     json!({"hooks": {
         "on_request_created": [{"type": "webhook", "url": "https://make.example/"}],
@@ -45,7 +45,7 @@ fn a_completing_hook_waits_for_the_creating_one() {
 
 #[test]
 fn a_completing_hook_does_not_wait_for_nothing() {
-    // The creating hook fails for good; or it came after the request; or it gives no id.
+    // The creating hook fails permanently, or was added after the request, or returns no id.
     for (case, answer, late) in [
         ("failed", (422, "{}"), false),
         ("came late", (200, r#"{"id": 5}"#), true),
@@ -85,7 +85,7 @@ fn a_record_of_another_server_keeps_its_subscriptions_apart() {
     let mut world = World::new();
     world.register("agent").unwrap();
     world.register("tablet").unwrap();
-    // The same hook on two events, without ids.
+    // The same hook is there for two events, and has no ids.
     let hook = json!({"type": "webhook", "url": "https://phone.example/"});
     let record = json!({"id": "phone", "hooks":
         {"on_request_created": [hook], "on_request_completed": [hook]}});
@@ -101,7 +101,8 @@ fn a_record_of_another_server_keeps_its_subscriptions_apart() {
         0,
         "it made nothing to be completed"
     );
-    // A change of the record does not change who they are: what waits is still sent.
+    // A change of the record does not change the identity of its hooks, so what is waiting is still
+    // sent.
     world.react(|_| answered(503, ""));
     world.create("agent").unwrap();
     world.sent();
@@ -144,7 +145,7 @@ fn what_was_made_is_not_made_twice() {
     world.register("agent").unwrap();
     world.join("phone", task_hooks());
     world.react(|_| answered(200, r#"{"id": "t1"}"#));
-    // The id cannot be kept at first; the writer dies before it could be recorded.
+    // Storing the id fails at first, so the delivery is put off.
     world.store.fail(Verb::Put, "external/", 0, Moment::Before);
     let reference = world.create("agent").unwrap().reference;
     assert_eq!(world.sent().len(), 1);

@@ -1,4 +1,4 @@
-//! Deliveries: owed from the commit on, attempted by the schedule, told once.
+//! Deliveries: they are owed from the commit on, attempted on schedule, and made once.
 
 mod durable;
 mod made;
@@ -16,7 +16,7 @@ fn webhook(host: &str) -> Value {
     json!({"type": "webhook", "url": format!("https://{host}.example/")})
 }
 
-/// How often each host was called, by the requests that were sent.
+/// How often each host was called, counted from the requests that were sent.
 fn hosts(sent: &[(Timestamp, Request)]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for (_, request) in sent {
@@ -42,7 +42,7 @@ fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     found.map(|(_, value)| value.as_str())
 }
 
-/// The hosts that are called by what happens in `act`, ticks not included.
+/// The hosts that are called because of what happens in `act`, without any tick.
 fn told(world: &mut World, act: impl FnOnce(&mut World)) -> Vec<String> {
     world.sent();
     act(world);

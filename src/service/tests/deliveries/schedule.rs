@@ -1,4 +1,4 @@
-//! When it is tried again, and when no more.
+//! When a delivery is tried again, and when no more.
 
 use super::*;
 use crate::service::members::executors;
@@ -22,7 +22,8 @@ fn a_flapping_receiver_gets_it_by_the_schedule_and_under_one_id() {
         .iter()
         .map(|(at, _)| at.since(start) / MINUTE)
         .collect();
-    // After 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h, each a little longer, at the next tick.
+    // Retries come after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, each a little later, at the
+    // next tick.
     let due = [0, 1, 6, 36, 156, 456, 1_056, 1_656];
     assert_eq!(waited.len(), 8, "{waited:?}");
     for (waited, due) in waited.iter().zip(due) {
@@ -105,7 +106,7 @@ fn a_receiver_that_never_recovers_is_disabled_after_five_days() {
         hosts(&world.sent()).into_keys().collect::<Vec<_>>(),
         ["alive"]
     );
-    // Giving it again enables it, under its old id.
+    // Setting the channel again enables it under its old id.
     world.react(|_| answered(200, ""));
     let (app, change) = (world.invoke(), profile);
     let change = super::profile(&app, change);

@@ -1,4 +1,4 @@
-//! Who is told of conversations, of what falls due, and of what needs a capability.
+//! Who is told of conversations, of what falls due, and of requests that need a capability.
 
 use super::*;
 
@@ -320,7 +320,7 @@ fn every_step_of_a_call_has_its_hooks_and_the_whole_one_notification() {
         json!({"event": "completed", "status": "completed", "old": "in-progress"})
     );
     assert_eq!(told["tablet"]["title"], "Completed by phone");
-    // An answer starts nothing.
+    // An answer triggers no hooks.
     let reference = world.ask("agent", json!({}));
     world
         .update(&reference, "phone", set(Status::NeedsInput))

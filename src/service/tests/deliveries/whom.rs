@@ -104,7 +104,7 @@ fn hooks_are_triggered_by_their_event() {
         assert_eq!(told, expected, "{status}");
     };
     step("phone", Status::Claimed, of("claimed", &all));
-    // Only those who take part, where nobody else has an external id.
+    // Only those who take part are told, because nobody else has an external id.
     step(
         "phone",
         Status::InProgress,
@@ -131,7 +131,7 @@ fn hooks_are_triggered_by_their_event() {
 #[test]
 fn quiet_hours_put_off_and_forget_what_is_over() {
     let mut world = World::new();
-    // Nothing is announced again here.
+    // Reminders are turned off here.
     world.set_config("NUDGES", r#"{"*": {"urgent": []}}"#);
     world.register("agent").unwrap();
     // 2025-02-01T12:00 UTC is 13:00 in Berlin.
