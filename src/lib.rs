@@ -99,6 +99,6 @@ async fn scheduled(event: ScheduledEvent, env: Env, context: ScheduleContext) {
         Err(error) => return runtime::log::warn("the tick cannot run", &error),
     };
     if let Err(error) = service::tick::tick(&app, now).await {
-        runtime::log::warn("the tick could not list what is due", &error);
+        runtime::log::warn("the tick could not do its work", &error);
     }
 }

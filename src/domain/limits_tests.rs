@@ -26,7 +26,7 @@ fn number(value: usize) -> String {
     let digits = value.to_string();
     let mut shown = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             shown.push(',');
         }
         shown.push(digit);
@@ -37,8 +37,8 @@ fn number(value: usize) -> String {
 fn bytes(value: usize) -> String {
     const MIB: usize = 1024 * 1024;
     match value {
-        _ if value % MIB == 0 => format!("{} MiB", value / MIB),
-        _ if value % 1024 == 0 => format!("{} KiB", value / 1024),
+        _ if value.is_multiple_of(MIB) => format!("{} MiB", value / MIB),
+        _ if value.is_multiple_of(1024) => format!("{} KiB", value / 1024),
         _ => format!("{} bytes", number(value)),
     }
 }

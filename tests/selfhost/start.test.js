@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, globSync } from "node:fs";
-import { chown, mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -165,8 +165,32 @@ test("what a killed process left is cleared, and nothing else", async (t) => {
   await writeFile(join(store.folder, ".mine.tmp"), "kept");
   await begin(t, store);
   assert.ok(existsSync(join(store.folder, ".mine.tmp")));
-  const left = globSync(join(store.folder, "*"));
-  assert.deepEqual(left, [join(store.folder, "lost+found")], "nor does the start leave anything");
+  const left = globSync("*", { cwd: store.folder }).sort();
+  assert.deepEqual(left, ["format.json", "lost+found"], "nor does the start leave anything else");
+});
+
+test("a bucket of a newer version is refused at the start, and by what runs at its next tick", async (t) => {
+  const store = await openDirectory();
+  const exchange = await begin(t, store);
+  const phone = await exchange.register("phone");
+  const format = join(store.folder, "format.json");
+  assert.equal(await readFile(format, "utf8"), '{"least_version":"0.1.0"}');
+  await writeFile(format, '{"least_version":"99.0.0"}');
+  await exchange.tick();
+  const answer = await phone.post("requests", { intent: "Check front door" });
+  assert.deepEqual([answer.status, answer.body.code], [503, "outdated"]);
+  assert.equal(answer.headers.get("Retry-After"), "5");
+  assert.equal((await phone.get("requests")).status, 503, "nor does it show what it may misread");
+  assert.equal((await fetch(new URL("/health", exchange.url))).status, 200);
+  const isLogged = () => exchange.logs.some(({ error }) => error?.includes("at least 99.0.0"));
+  await exchange.eventually(isLogged, "a line of the log");
+
+  const other = join(folder, "of a newer version");
+  await mkdir(other);
+  await writeFile(join(other, "format.json"), '{"least_version":"99.0.0"}');
+  assert.match(await refusal({ STORAGE_PATH: other }), /it needs at least 99\.0\.0, this is 0\./);
+  await writeFile(join(other, "format.json"), "soon");
+  assert.match(await refusal({ STORAGE_PATH: other }), /format\.json/);
 });
 
 test("what is stored is for the user of the exchange alone", async (t) => {
