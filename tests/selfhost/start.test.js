@@ -182,7 +182,7 @@ test("a bucket of a newer version is refused at the start, and by what runs at i
   assert.equal(answer.headers.get("Retry-After"), "5");
   assert.equal((await phone.get("requests")).status, 503, "nor does it show what it may misread");
   assert.equal((await fetch(new URL("/health", exchange.url))).status, 200);
-  const isLogged = () => exchange.logs.some(({ error }) => error?.includes("at least 99.0.0"));
+  const isLogged = () => exchange.logs.some(({ message }) => message.includes("at least 99.0.0"));
   await exchange.eventually(isLogged, "a line of the log");
 
   const other = join(folder, "of a newer version");
