@@ -65,9 +65,18 @@ impl Cache {
     }
 }
 
-/// The headers that allow browsers to call this server from any origin.
-const CORS: [(&str, &str); 4] = [
+/// What every answer allows a browser, from any origin.
+const CORS: [(&str, &str); 2] = [
     ("Access-Control-Allow-Origin", "*"),
+    (
+        "Access-Control-Expose-Headers",
+        "Allow, ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id",
+    ),
+];
+
+/// What a browser asks for before a call (a preflight request of the Fetch standard), and for how
+/// many seconds it may remember the answer.
+const PREFLIGHT: [(&str, &str); 3] = [
     (
         "Access-Control-Allow-Methods",
         "GET, HEAD, POST, PUT, PATCH, OPTIONS",
@@ -76,10 +85,7 @@ const CORS: [(&str, &str); 4] = [
         "Access-Control-Allow-Headers",
         "Authorization, Content-Type, If-Match, If-None-Match, X-Registration-Token, X-Request-Id",
     ),
-    (
-        "Access-Control-Expose-Headers",
-        "Allow, ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id",
-    ),
+    ("Access-Control-Max-Age", "86400"),
 ];
 
 impl Reply {
@@ -129,7 +135,7 @@ impl Reply {
         headers.push(("X-Request-Id", request_id));
         headers.extend(media_type.map(|media_type| ("Content-Type", media_type)));
         if self.status == 204 {
-            headers.push(("Access-Control-Max-Age", "86400"));
+            headers.extend(PREFLIGHT);
         }
         let content = match &self.body {
             _ if head => js::Content::None,

@@ -31,9 +31,16 @@ struct Route {
 }
 
 impl Route {
-    /// Whether the path has as many segments as the route.
+    /// Whether the path has the segments of the route, whatever stands for its parameters.
     fn may_match(&self, path: &str) -> bool {
-        self.path.split('/').count() == path.split('/').count()
+        let (mut ours, mut theirs) = (self.path.split('/'), path.split('/'));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => return true,
+                (Some(our), Some(their)) if our.starts_with(':') || our == their => {}
+                _ => return false,
+            }
+        }
     }
 }
 
@@ -108,7 +115,8 @@ struct Dispatch {
 /// Finds the route of a request and runs its handler.
 ///
 /// The router is made anew for each request, because it takes the request's own data. Making it is
-/// most of its cost, so it contains only the routes that have as many segments as the path.
+/// most of its cost, so it contains only the route that may match, or else the one for paths at which
+/// there is nothing.
 ///
 /// # Errors
 ///
@@ -130,21 +138,21 @@ pub async fn route(
         return nothing_here(call).await;
     }
     let answer = Rc::default();
-    let mut router = Router::with_data(Dispatch {
+    let router = Router::with_data(Dispatch {
         app,
         method: method.to_owned(),
         answer: Rc::clone(&answer),
     });
-    for route in ROUTES.iter().filter(|route| route.may_match(path)) {
-        router = router.or_else_any_method_async(route.path, |request, context| {
+    let router = match ROUTES.iter().find(|route| route.may_match(path)) {
+        Some(route) => router.or_else_any_method_async(route.path, |request, context| {
             dispatch(route.path, request, context, |call| {
                 run(route.methods, call)
             })
-        });
-    }
-    router = router.or_else_any_method_async(BELOW_AN_EXCHANGE, |request, context| {
-        dispatch(BELOW_AN_EXCHANGE, request, context, nothing_here)
-    });
+        }),
+        None => router.or_else_any_method_async(BELOW_AN_EXCHANGE, |request, context| {
+            dispatch(BELOW_AN_EXCHANGE, request, context, nothing_here)
+        }),
+    };
     let run = router.run(request, env).await;
     let answer = answer.take();
     if answer.is_none() {

@@ -2,27 +2,81 @@
 //! times, where the `worker` crate crosses for every piece. A crossing costs a microsecond or more,
 //! which matters in a call that takes 200.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use serde::{Serialize, Serializer};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsValue};
 use worker::Env;
 use worker::js_sys::futures::JsFuture;
-use worker::js_sys::{JSON, Promise, Reflect, Uint8Array};
-use worker::web_sys::{ReadableStream, RequestInit, Response, ResponseInit};
+use worker::js_sys::{Promise, Reflect, Uint8Array};
+use worker::web_sys::{ReadableStream, Response};
 
-#[wasm_bindgen]
+// The functions copy bytes before anything else runs: what they get is the memory of WebAssembly,
+// which moves.
+#[wasm_bindgen(inline_js = r#"
+// `init` is JSON of {status, headers}.
+export function respond(init, body) {
+  return new Response(body instanceof Uint8Array ? body.slice() : body, JSON.parse(init));
+}
+
+// `init` is JSON of {method, redirect, headers}, or undefined for a plain GET.
+export async function call(service, url, init, body) {
+  const given = init && { ...JSON.parse(init), body: body?.slice() };
+  const response = await service.fetch(url, given);
+  return {
+    status: response.status,
+    etag: response.headers.get("etag") ?? undefined,
+    contentType: response.headers.get("content-type") ?? undefined,
+    body: new Uint8Array(await response.arrayBuffer()),
+  };
+}
+"#)]
 extern "C" {
     /// The binding of a service, such as the disk service.
     #[derive(Clone)]
     pub type ServiceBinding;
 
-    #[wasm_bindgen(method, catch, js_name = fetch)]
-    fn fetch_url(this: &ServiceBinding, url: &str) -> Result<Promise, JsValue>;
+    /// The whole answer of a service.
+    pub type Answer;
 
-    #[wasm_bindgen(method, catch, js_name = fetch)]
-    fn fetch_with(this: &ServiceBinding, url: &str, init: &RequestInit)
-    -> Result<Promise, JsValue>;
+    #[wasm_bindgen(catch)]
+    fn respond(init: &str, body: &JsValue) -> Result<Response, JsValue>;
 
+    #[wasm_bindgen(catch, js_name = respond)]
+    fn respond_with_text(init: &str, body: &str) -> Result<Response, JsValue>;
+
+    #[wasm_bindgen(catch, js_name = respond)]
+    fn respond_with_bytes(init: &str, body: &[u8]) -> Result<Response, JsValue>;
+
+    #[wasm_bindgen(js_name = call)]
+    fn call_service(
+        service: &ServiceBinding,
+        url: &str,
+        init: Option<&str>,
+        body: Option<&[u8]>,
+    ) -> Promise;
+
+    /// Its status.
+    #[wasm_bindgen(method, getter)]
+    pub fn status(this: &Answer) -> u16;
+
+    /// Its header `ETag`.
+    #[wasm_bindgen(method, getter)]
+    pub fn etag(this: &Answer) -> Option<String>;
+
+    /// Its header `Content-Type`.
+    #[wasm_bindgen(method, getter, js_name = contentType)]
+    pub fn content_type(this: &Answer) -> Option<String>;
+
+    /// Its body.
+    #[wasm_bindgen(method, getter)]
+    pub fn body(this: &Answer) -> Vec<u8>;
+}
+
+#[wasm_bindgen]
+extern "C" {
     /// Writes a line to the runtime's log.
     #[wasm_bindgen(js_namespace = console, js_name = log)]
     pub fn console_log(line: &str);
@@ -67,18 +121,12 @@ pub fn response(
     content: Content<'_>,
 ) -> worker::Result<Response> {
     let headers = Headers(headers);
-    let init: ResponseInit = object(&Init { status, headers })?.unchecked_into();
+    let init = serde_json::to_string(&Init { status, headers })?;
     let response = match content {
-        Content::None => Response::new_with_opt_str_and_init(None, &init),
-        Content::Text(text) => Response::new_with_opt_str_and_init(Some(text), &init),
-        // This is a copy, because the response must not hold memory of WebAssembly, which can move.
-        Content::Bytes(bytes) => {
-            let copy = Uint8Array::from(bytes);
-            Response::new_with_opt_buffer_source_and_init(Some(copy.unchecked_ref()), &init)
-        }
-        Content::Stream(stream) => {
-            Response::new_with_opt_readable_stream_and_init(Some(stream), &init)
-        }
+        Content::None => respond(&init, &JsValue::UNDEFINED),
+        Content::Text(text) => respond_with_text(&init, text),
+        Content::Bytes(bytes) => respond_with_bytes(&init, bytes),
+        Content::Stream(stream) => respond(&init, stream),
     };
     Ok(response?)
 }
@@ -91,39 +139,44 @@ struct Sent<'a> {
     headers: Headers<'a>,
 }
 
-/// The service behind a binding of the Worker, if it is bound.
-pub fn service(env: &Env, name: &str) -> Option<ServiceBinding> {
-    let binding = Reflect::get(env, &name.into()).ok()?;
-    binding.is_object().then(|| binding.unchecked_into())
+thread_local! {
+    /// The bindings of this isolate: they are the same for as long as it lives.
+    static SERVICES: RefCell<HashMap<String, ServiceBinding>> = RefCell::default();
 }
 
-/// Sends a request to a service.
+/// The service behind a binding of the Worker, if it is bound.
+pub fn service(env: &Env, name: &str) -> Option<ServiceBinding> {
+    if let Some(known) = SERVICES.with_borrow(|services| services.get(name).cloned()) {
+        return Some(known);
+    }
+    let binding = Reflect::get(env, &name.into()).ok()?;
+    let service: ServiceBinding = binding.is_object().then(|| binding.unchecked_into())?;
+    SERVICES.with_borrow_mut(|services| services.insert(name.to_owned(), service.clone()));
+    Some(service)
+}
+
+/// Sends a request to a service and reads its whole answer.
 ///
 /// # Errors
 ///
-/// Fails if there is no answer.
-pub async fn fetch(
+/// Fails if no whole answer comes.
+pub async fn call(
     service: &ServiceBinding,
     method: &str,
     url: &str,
     headers: &[(&str, &str)],
     body: Option<&[u8]>,
-) -> worker::Result<Response> {
-    let promise = if method == "GET" && headers.is_empty() {
-        service.fetch_url(url)?
+) -> worker::Result<Answer> {
+    let init = if method == "GET" && headers.is_empty() {
+        None
     } else {
-        let headers = Headers(headers);
-        let init: RequestInit = object(&Sent {
+        Some(serde_json::to_string(&Sent {
             method,
             redirect: "manual",
-            headers,
-        })?
-        .unchecked_into();
-        if let Some(body) = body {
-            init.set_body(&Uint8Array::from(body));
-        }
-        service.fetch_with(url, &init)?
+            headers: Headers(headers),
+        })?)
     };
+    let promise = call_service(service, url, init.as_deref(), body);
     Ok(JsFuture::from(promise).await?.unchecked_into())
 }
 
@@ -135,14 +188,4 @@ pub async fn fetch(
 pub async fn whole_body(buffer: Result<Promise, JsValue>) -> worker::Result<Vec<u8>> {
     let buffer = JsFuture::from(buffer?).await?;
     Ok(Uint8Array::new(&buffer).to_vec())
-}
-
-/// Makes a JavaScript object from the JSON of `value`, in one crossing whatever it contains.
-///
-/// # Errors
-///
-/// Fails if `value` cannot be written as JSON.
-pub fn object(value: &impl Serialize) -> worker::Result<JsValue> {
-    let text = serde_json::to_string(value)?;
-    Ok(JSON::parse(&text)?)
 }

@@ -83,7 +83,7 @@ impl Service {
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        let response = js::fetch(
+        let answer = js::call(
             &self.binding,
             request.method,
             &request.url,
@@ -91,15 +91,11 @@ impl Service {
             request.body.as_deref(),
         )
         .await?;
-        let header = |name| response.headers().get(name).ok().flatten();
         Ok(Incoming {
-            status: response.status(),
-            etag: header("etag"),
-            content_type: header("content-type"),
-            body: match request.method {
-                "HEAD" => Vec::new(),
-                _ => js::whole_body(response.array_buffer()).await?,
-            },
+            status: answer.status(),
+            etag: answer.etag(),
+            content_type: answer.content_type(),
+            body: answer.body(),
         })
     }
 }
