@@ -127,33 +127,38 @@ async function bash(script, exchange, cwd = ROOT) {
   return stdout;
 }
 
-test("docs/quickstart.md can be pasted as a whole, and prints the answer that it shows", async () => {
-  const page = read("docs/quickstart.md");
-  const blocks = [...page.matchAll(/^```bash\n(.*?)^```$/gms)];
-  assert.ok(blocks.length >= 2, `only ${blocks.length} blocks of bash were found`);
-  const last = blocks.at(-1);
-  const shown = /^```(text|json)\n(.*?)^```$/ms.exec(page.slice(last.index + last[0].length));
-  assert.ok(shown, "below its last block stands no answer");
-  const scripts = blocks.map(([, script]) => script);
-  // What the last block prints stands behind this sign.
-  const sign = "--- the last block ---";
-  scripts.splice(-1, 0, `echo '${sign}'\n`);
-  const exchange = await startExchange();
-  const folder = await mkdtemp(join(tmpdir(), "mess-quickstart-"));
-  try {
-    const printed = (await bash(scripts.join("\n"), exchange, folder)).split(sign).at(-1);
-    const plain = (text) => {
-      const same = text.replaceAll(MOMENT, "then").replaceAll(REF, "ref").replaceAll(KEY, "key");
-      return shown[1] === "json" ? JSON.parse(same) : same.trim();
-    };
-    assert.deepEqual(plain(printed), plain(shown[2]));
-    await exchange.rest();
-    await exchange.assertSound();
-  } finally {
-    await exchange.stop();
-    await rm(folder, { recursive: true });
-  }
-});
+for (const [file, least] of [
+  ["README.md", 1],
+  ["docs/quickstart.md", 2],
+]) {
+  test(`${file} can be pasted as a whole, and prints the answer that it shows`, async () => {
+    const page = read(file);
+    const blocks = [...page.matchAll(/^```bash\n(.*?)^```$/gms)];
+    assert.ok(blocks.length >= least, `only ${blocks.length} blocks of bash were found`);
+    const last = blocks.at(-1);
+    const shown = /^```(text|json)\n(.*?)^```$/ms.exec(page.slice(last.index + last[0].length));
+    assert.ok(shown, "below its last block stands no answer");
+    const scripts = blocks.map(([, script]) => script);
+    // What the last block prints stands behind this sign.
+    const sign = "--- the last block ---";
+    scripts.splice(-1, 0, `echo '${sign}'\n`);
+    const exchange = await startExchange();
+    const folder = await mkdtemp(join(tmpdir(), "mess-quickstart-"));
+    try {
+      const printed = (await bash(scripts.join("\n"), exchange, folder)).split(sign).at(-1);
+      const plain = (text) => {
+        const same = text.replaceAll(MOMENT, "then").replaceAll(REF, "ref").replaceAll(KEY, "key");
+        return shown[1] === "json" ? JSON.parse(same) : same.trim();
+      };
+      assert.deepEqual(plain(printed), plain(shown[2]));
+      await exchange.rest();
+      await exchange.assertSound();
+    } finally {
+      await exchange.stop();
+      await rm(folder, { recursive: true });
+    }
+  });
+}
 
 /** The examples of a page, calls of curl with an answer below them: {command, answer}. */
 function examples(file) {

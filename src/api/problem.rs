@@ -195,7 +195,7 @@ impl ApiError {
             Self::Outdated => Problem::new(
                 503,
                 "outdated",
-                "A newer version of this server has taken over; this one answers no more.",
+                "A newer version of this server has written to the bucket; this one answers no more.",
             )
             .header("Retry-After", &RETRY_LATER),
             Self::Service(error) => problem_of_service(error),
