@@ -51,6 +51,9 @@ pub struct App {
     pub executors: RefCell<HashMap<(ExchangeId, ExecutorId), Rc<Executor>>>,
     /// How many operations the store had been asked for before this request or tick.
     pub operations_before: usize,
+    /// How many exchanges and relays this call has come through; see
+    /// [`crate::domain::limits::HOPS`].
+    pub hops: u32,
 }
 
 thread_local! {
@@ -103,12 +106,12 @@ pub fn connect(
 }
 
 impl App {
-    /// Makes an app from the Worker's environment.
+    /// Makes an app from the Worker's environment, for a call that has come through `hops` others.
     ///
     /// # Errors
     ///
     /// Fails if a setting is wrong, or if the binding of the bucket is missing.
-    pub fn from_env(env: &Env, background: Background) -> Result<Rc<Self>, SetupError> {
+    pub fn from_env(env: &Env, background: Background, hops: u32) -> Result<Rc<Self>, SetupError> {
         let (zones, isolate) = (ZONES.with(Rc::clone), Isolate::of_this_thread());
         // The settings are the same for as long as the isolate lives.
         let known = isolate.config.borrow().clone();
@@ -136,6 +139,7 @@ impl App {
             zones,
             executors: RefCell::default(),
             operations_before: 0,
+            hops,
         }))
     }
 

@@ -36,6 +36,8 @@ pub struct Isolate {
     pub records: SummaryCache,
     /// Whether a newer version has written to the bucket, so that this version must not.
     pub is_outdated: Cell<bool>,
+    /// Bytes of bodies that calls are receiving.
+    pub body_bytes: Cell<usize>,
     /// Access tokens of providers.
     pub tokens: Tokens,
     /// Executors and days for which the deletion of old attempts has been arranged.

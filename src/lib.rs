@@ -71,7 +71,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<w
 #[cfg(not(feature = "tools"))]
 #[wasm_bindgen::prelude::wasm_bindgen(wasm_bindgen_futures = worker::wasm_bindgen_futures)]
 pub async fn check(env: Env) -> String {
-    let checked = match App::from_env(&env, Background::new(|_| {})) {
+    let checked = match App::from_env(&env, Background::new(|_| {}), 0) {
         Ok(app) => service::start::check(&app)
             .await
             .map_err(|error| error.to_string()),
@@ -94,7 +94,7 @@ async fn scheduled(event: ScheduledEvent, env: Env, context: ScheduleContext) {
         reason = "milliseconds fit in 53 bits"
     )]
     let now = Timestamp::from_millis(event.schedule() as i64);
-    let app = match App::from_env(&env, background) {
+    let app = match App::from_env(&env, background, 0) {
         Ok(app) => app,
         Err(error) => return runtime::log::warn("the tick cannot run", &error),
     };

@@ -3,33 +3,19 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use std::time::Duration;
-
-use futures::StreamExt as _;
-use futures::future::{Either, select};
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 use worker::Request;
 
-use super::json;
 use super::problem::ApiError;
+use super::{body, json};
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::ApiKey;
-use crate::domain::limits::BODY_BYTES;
 use crate::domain::text::{Fields, Invalid};
 use crate::domain::thread::state::Version;
-use crate::runtime::js;
 use crate::service::ServiceError;
 use crate::service::members::authenticate::{Login, authenticate};
-
-/// The most bytes of a body that are read at all.
-const DRAINED_BYTES: usize = 4 * BODY_BYTES;
-
-/// A body of at most this many bytes is read in one go.
-const SHORT_BYTES: usize = 64 * 1024;
-/// How long it may take until such a body is complete.
-const SHORT_WITHIN: Duration = Duration::from_secs(30);
 
 /// A request with its path parameters.
 pub struct Call {
@@ -156,17 +142,18 @@ impl Call {
     /// The fields of the body, which must be a JSON object of at most `limit` bytes.
     pub async fn fields(&mut self, limit: usize) -> Result<Fields, ApiError> {
         self.check_json()?;
-        parse_fields(&self.body(limit).await?)
+        let body = body::read(&self.app, &mut self.request, limit).await?;
+        parse_fields(&body.bytes)
     }
 
     /// The same, but a request without a body has no fields.
     pub async fn optional_fields(&mut self, limit: usize) -> Result<Fields, ApiError> {
-        let body = self.body(limit).await?;
-        if body.is_empty() {
+        let body = body::read(&self.app, &mut self.request, limit).await?;
+        if body.bytes.is_empty() {
             return Ok(Fields::new("", serde_json::Map::new()));
         }
         self.check_json()?;
-        parse_fields(&body)
+        parse_fields(&body.bytes)
     }
 
     fn check_json(&self) -> Result<(), ApiError> {
@@ -176,41 +163,6 @@ impl Call {
         } else {
             Err(ApiError::NotJson)
         }
-    }
-
-    /// Reads the body. Keeps no more than `limit` bytes, whatever its declared length.
-    ///
-    /// A body that is too long is read a while longer and discarded. Otherwise the connection would
-    /// close while the client is still writing, and the client would never see why.
-    async fn body(&mut self, limit: usize) -> Result<Vec<u8>, ApiError> {
-        let length = self.header("Content-Length");
-        let length = length.and_then(|text| text.parse().ok());
-        if length.is_some_and(|length: usize| length <= SHORT_BYTES.min(limit)) {
-            let whole = Box::pin(js::whole_body(self.request.inner().array_buffer()));
-            let late = Box::pin(self.app.clock.sleep(SHORT_WITHIN));
-            return match select(whole, late).await {
-                Either::Left((body, _)) => Ok(body?),
-                Either::Right(_) => Err(ApiError::BodyTooSlow),
-            };
-        }
-        if self.request.inner().body().is_none() {
-            return Ok(Vec::new());
-        }
-        let mut stream = self.request.stream()?;
-        let (mut body, mut length) = (Vec::new(), 0_usize);
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk?;
-            length = length.saturating_add(chunk.len());
-            if length <= limit {
-                body.extend(chunk);
-            } else if length > DRAINED_BYTES {
-                break;
-            }
-        }
-        if length > limit {
-            return Err(ApiError::BodyTooLarge { limit });
-        }
-        Ok(body)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP interface: what all requests and answers have in common.
 
+mod body;
 mod call;
 mod capabilities;
 mod executors;
@@ -15,12 +16,14 @@ use serde::Serialize;
 use worker::{Env, Request, web_sys};
 
 use crate::app::App;
+use crate::delivery::send::HOPS_HEADER;
+use crate::domain::limits::HOPS;
 use crate::runtime::background::Background;
 use crate::runtime::clock::Clock;
 use crate::runtime::log;
 use problem::ApiError;
 use reply::Reply;
-use router::{HEAD, HEALTH, OPTIONS, route};
+use router::{GET, HEAD, HEALTH, OPTIONS, route};
 
 /// What the server's log says about a request.
 #[derive(Serialize)]
@@ -49,8 +52,12 @@ pub async fn handle(
     let started = clock.now();
     let request_id = request_id(&request, clock);
     let (method, path) = (request.inner().method(), request.path());
-    let reply = match App::from_env(&env, background) {
+    let reply = match App::from_env(&env, background, hops(&request)) {
         Ok(_) if method == OPTIONS => Ok(Reply::empty(204)),
+        // What only reads leads to nothing.
+        Ok(app) if app.hops > HOPS && ![GET, HEAD].contains(&method.as_str()) => {
+            Err(ApiError::LoopDetected)
+        }
         // `/health` still answers, because restarting an old version would not make it newer.
         Ok(app) if app.isolate.is_outdated.get() && path != HEALTH => Err(ApiError::Outdated),
         Ok(app) => route(app, request, env, &method, &path).await,
@@ -77,4 +84,11 @@ fn request_id(request: &Request, clock: &dyn Clock) -> String {
             (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
         })
         .unwrap_or_else(|| clock.new_id().to_string())
+}
+
+/// How many deliveries led to this call. What is no number counts as the most: nobody who means well
+/// sends it.
+fn hops(request: &Request) -> u32 {
+    let given = request.headers().get(HOPS_HEADER).ok().flatten();
+    given.map_or(0, |text| text.trim().parse().unwrap_or(u32::MAX))
 }

@@ -42,6 +42,8 @@ pub enum ApiError {
     },
     /// The body did not arrive in time.
     BodyTooSlow,
+    /// Too many bodies are being received.
+    Busy,
     /// The body contains too many values.
     TooManyValues {
         /// The limit.
@@ -49,6 +51,8 @@ pub enum ApiError {
     },
     /// The body is not declared as JSON.
     NotJson,
+    /// Too many deliveries led to one another until this call.
+    LoopDetected,
     /// A newer version has written to the bucket.
     Outdated,
     /// The service refused or failed.
@@ -183,14 +187,25 @@ impl ApiError {
             Self::BodyTooSlow => Problem::new(
                 408,
                 "body_timeout",
-                "The body did not come within 30 seconds; send the request again.",
+                "Nothing more of the body came for 30 seconds; send the request again.",
             ),
+            Self::Busy => Problem::new(
+                503,
+                "busy",
+                "Too much is being sent to this server at once; try again soon.",
+            )
+            .header("Retry-After", &RETRY_SOON),
             Self::BodyTooLarge { limit } => too_large("the body", limit, "bytes"),
             Self::TooManyValues { limit } => too_large("the body", limit, "JSON values"),
             Self::NotJson => Problem::new(
                 415,
                 "not_json",
                 "Send the body as JSON, with the header Content-Type: application/json.",
+            ),
+            Self::LoopDetected => Problem::new(
+                508,
+                "loop_detected",
+                "Hooks have called one another in a circle until this call; it is refused to end that.",
             ),
             Self::Outdated => Problem::new(
                 503,

@@ -15,15 +15,15 @@ use crate::service::members::register::register;
 /// 201 with the key, which is shown only this once.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     let exchange = call.exchange()?;
+    // A token in the header decides before anything of the body is read.
+    let in_header = call.header("X-Registration-Token");
+    if in_header.is_some() {
+        check_token(&call, in_header.as_deref())?;
+    }
     let mut fields = call.fields(EXECUTOR_BYTES).await?;
-    let given = [
-        call.header("X-Registration-Token"),
-        fields.take_string("registration_token")?,
-    ];
-    if let Some(expected) = &call.app.config.registration_token
-        && !given.iter().flatten().any(|token| is_same(token, expected))
-    {
-        return Err(ApiError::RegistrationToken);
+    let in_body = fields.take_string("registration_token")?;
+    if in_header.is_none() {
+        check_token(&call, in_body.as_deref())?;
     }
     let id = ExecutorId::parse(&fields.require_string("executor_id")?, "executor_id")?;
     if id.as_str() == ExecutorId::EXCHANGE {
@@ -38,6 +38,15 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
         "message": "Keep this API key: it is not shown again.",
     });
     Ok(Reply::json(201, &body))
+}
+
+fn check_token(call: &Call, given: Option<&str>) -> Result<(), ApiError> {
+    match &call.app.config.registration_token {
+        Some(expected) if !given.is_some_and(|token| is_same(token, expected)) => {
+            Err(ApiError::RegistrationToken)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Compares digests, so that the time that this takes does not tell where two tokens differ.

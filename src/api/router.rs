@@ -13,7 +13,8 @@ use super::reply::Reply;
 use super::{capabilities, executors, health, register, requests};
 use crate::app::App;
 
-const GET: &str = "GET";
+/// The method GET.
+pub const GET: &str = "GET";
 pub const HEAD: &str = "HEAD";
 /// The path under which this server reports its health.
 pub const HEALTH: &str = "/health";

@@ -35,6 +35,8 @@ pub struct Job<'a> {
     pub notice: &'a Notice,
     /// The delivery's id. It is the same on every attempt.
     pub id: Uuid,
+    /// How many deliveries led to this one.
+    pub hops: u32,
     /// The moment of this attempt.
     pub now: Timestamp,
     /// Whether the recipient takes no part in the request any more, because somebody else claimed

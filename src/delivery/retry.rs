@@ -129,6 +129,8 @@ pub fn judge(answer: &Answer) -> Verdict {
             reason,
             wait: response.retry_after.map_or(Wait::Schedule, Wait::Exactly),
         },
+        // Loop detected (RFC 5842): it would be the same again.
+        508 => Verdict::failed(reason),
         408 | 425 | 500..=599 => Verdict::Retry {
             reason,
             wait: response.retry_after.map_or(Wait::Schedule, Wait::AtLeast),
@@ -244,7 +246,7 @@ mod tests {
                 "{status}"
             );
         }
-        for status in [301, 302, 307, 400, 401, 403, 404, 405, 409, 413, 422] {
+        for status in [301, 302, 307, 400, 401, 403, 404, 405, 409, 413, 422, 508] {
             assert!(
                 matches!(of(status, Some(7)), Verdict::Failed { .. }),
                 "{status}"

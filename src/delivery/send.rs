@@ -31,6 +31,9 @@ const TICK_BEGINS_WITHIN: i64 = 45_000;
 /// How many requests one delivery may take.
 const TURNS: usize = 4;
 
+/// The header that tells how many deliveries led to a call.
+pub const HOPS_HEADER: &str = "Mess-Hops";
+
 /// Carries requests to the outside.
 #[async_trait(?Send)]
 pub trait Transport {
@@ -93,7 +96,10 @@ impl Outbound {
                     let verdict = Verdict::failed("what would be sent is too large");
                     return Some((verdict, status(&turns)));
                 }
-                Move::Send(mut request) => {
+                Move::Send(request) => {
+                    // So that a circle of hooks, from one exchange to the next, comes to an end.
+                    let hops = job.hops.saturating_add(1).to_string();
+                    let mut request = request.header(HOPS_HEADER, &hops);
                     let answer = self.send(&mut request, deadline).await;
                     if answer == Err(Unreachable::Busy) {
                         return None;

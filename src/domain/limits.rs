@@ -6,6 +6,8 @@ use super::duration::Duration;
 
 /// Largest request body, in bytes.
 pub const BODY_BYTES: usize = 8 * 1024 * 1024;
+/// Most bytes of bodies that one isolate has in memory at once. Beyond that, calls are put off.
+pub const BODIES_BYTES: usize = 64 * 1024 * 1024;
 /// Deepest nesting of arrays and objects in a request body.
 pub const JSON_DEPTH: usize = 64;
 /// Most values (objects, lists, strings, numbers, …) in a request body. A value of one byte in JSON
@@ -67,6 +69,10 @@ pub const CREDENTIAL_CHARS: usize = 4096;
 pub const HEADER_BYTES: usize = 2048;
 /// Most headers of one webhook.
 pub const HEADERS: usize = 20;
+
+/// Most deliveries that may lead to one another: a hook that posts to an exchange makes a call of its
+/// own, which may trigger hooks. A call beyond it is refused, so that a circle of hooks ends.
+pub const HOPS: u32 = 3;
 
 /// Rows of a list page when the client does not give a number.
 pub const PAGE_DEFAULT: usize = 100;

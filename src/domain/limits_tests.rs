@@ -56,6 +56,7 @@ fn groups() -> Vec<(&'static str, Vec<Row>)> {
     vec![
         ("Bodies and documents", vec![
             ("BODY_BYTES", "the body of a call", bytes(BODY_BYTES)),
+            ("BODIES_BYTES", "the bodies that are being received at one moment, in one process; beyond that a call answers 503", bytes(BODIES_BYTES)),
             ("EXECUTOR_BYTES", "the body about a profile or a capability, and an executor's record", bytes(EXECUTOR_BYTES)),
             ("JSON_VALUES", "JSON values (objects, lists, strings, numbers, …) in a body", number(JSON_VALUES)),
             ("JSON_DEPTH", "nested objects and lists in a body", format!("{} levels", number(JSON_DEPTH))),
@@ -89,6 +90,7 @@ fn groups() -> Vec<(&'static str, Vec<Row>)> {
             ("TOPIC_CHARS", "an ntfy topic", characters(TOPIC_CHARS)),
             ("CREDENTIAL_CHARS", "a credential of a channel or hook", characters(CREDENTIAL_CHARS)),
             ("HEADERS", "headers of one webhook", number(HEADERS)),
+            ("HOPS", "hooks and relays that lead from one call to the next", number(HOPS as usize)),
             ("HEADER_BYTES", "the value of such a header", bytes(HEADER_BYTES)),
         ]),
         ("Lists", vec![

@@ -66,7 +66,7 @@ async fn run(
     env: &Env,
     background: Background,
 ) -> Result<Value, ToolError> {
-    let app = App::from_env(env, background)?;
+    let app = App::from_env(env, background, 0)?;
     let given = |name: &str| query.get(name).map(String::as_str);
     let store = app.store.as_ref();
     let fresh = Below::new(store, format!("conformance/{}/", app.clock.new_id()));

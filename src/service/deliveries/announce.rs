@@ -47,6 +47,8 @@ pub struct Announcement<'a> {
     pub batch_id: Uuid,
     /// When the batch's obligation was written.
     pub begun_at: Timestamp,
+    /// How many deliveries led to it.
+    pub hops: u32,
 }
 
 /// The result of looking at a page of executors.
@@ -88,7 +90,10 @@ pub async fn announce(
                     reference: announcement.thread.state.reference.clone(),
                     after,
                 };
-                let obligation = Obligation::of(id, announcement.begun_at, subject);
+                let obligation = Obligation {
+                    hops: announcement.hops,
+                    ..Obligation::of(id, announcement.begun_at, subject)
+                };
                 obligation.put_new(app, &obligation.first_key()).await?;
                 return Ok(chunks);
             }
@@ -110,6 +115,7 @@ async fn look_at_page(
         exchange,
         batch_id,
         begun_at,
+        ..
     } = *announcement;
     let public_url = app.config.public_url.as_deref();
     let unnamed = Names::default();
@@ -213,7 +219,10 @@ fn chunk(announcement: &Announcement, names: &Names, owed: Vec<Owed>) -> Obligat
         names: names.clone(),
         owed,
     });
-    Obligation::of(id, announcement.begun_at, subject)
+    Obligation {
+        hops: announcement.hops,
+        ..Obligation::of(id, announcement.begun_at, subject)
+    }
 }
 
 /// The display names to show. An executor without one is shown by its id.

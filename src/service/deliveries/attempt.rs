@@ -39,7 +39,12 @@ const BUSY_PAUSE: i64 = 1_000;
 /// # Errors
 ///
 /// Fails if the request cannot be read. In that case nothing was sent.
-pub async fn attempt(app: &App, chunk: &Chunk, now: Timestamp) -> Result<Vec<Owed>, StoreError> {
+pub async fn attempt(
+    app: &App,
+    chunk: &Chunk,
+    hops: u32,
+    now: Timestamp,
+) -> Result<Vec<Owed>, StoreError> {
     let key = layout::thread(&chunk.exchange_id, &chunk.reference);
     let Some(thread) = load::<Thread>(app.store.as_ref(), &key).await? else {
         return Ok(Vec::new());
@@ -66,6 +71,7 @@ pub async fn attempt(app: &App, chunk: &Chunk, now: Timestamp) -> Result<Vec<Owe
             notice,
             current,
             owed,
+            hops,
             now,
             begun_at: app.clock.now(),
         };
@@ -86,6 +92,8 @@ struct Delivery<'a> {
     /// The request as of now.
     current: &'a ThreadState,
     owed: &'a Owed,
+    /// How many deliveries led to this one.
+    hops: u32,
     now: Timestamp,
     /// The clock's time when the attempt began. It measures how long the attempt took.
     begun_at: Timestamp,
@@ -172,6 +180,7 @@ impl Delivery<'_> {
             config: &config,
             notice,
             id: self.id(),
+            hops: self.hops,
             now: self.now,
             is_bystander: is_bystander(notice, id),
             created: created.as_ref(),

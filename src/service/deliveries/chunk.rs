@@ -56,6 +56,7 @@ pub async fn attempt_chunk(
     obligation: &mut Obligation,
     now: Timestamp,
 ) -> Result<Next, StoreError> {
+    let hops = obligation.hops;
     let Subject::Deliveries(chunk) = &mut obligation.subject else {
         return Ok(Next::Done);
     };
@@ -67,7 +68,7 @@ pub async fn attempt_chunk(
     for outcome in join_all(sweeps).await {
         outcome.unwrap_or_else(|error| warn("old attempts may stay", &error));
     }
-    chunk.owed = attempt(app, chunk, now).await?;
+    chunk.owed = attempt(app, chunk, hops, now).await?;
     obligation.failures = 0;
     let next = chunk.owed.iter().map(|owed| owed.due_at).min();
     Ok(next.map_or(Next::Done, Next::Again))

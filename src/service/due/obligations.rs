@@ -41,9 +41,17 @@ pub struct Obligation {
     /// How many looks at it have failed.
     #[serde(default)]
     pub failures: u32,
+    /// How many deliveries led to the call that it began with.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hops: u32,
     /// The tick that holds it, if one does.
     #[serde(default, rename = "claim", skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(hops: &u32) -> bool {
+    *hops == 0
 }
 
 /// What an obligation is about.
@@ -130,7 +138,10 @@ pub struct Hold {
 impl Obligation {
     /// A new obligation under a fresh id.
     pub fn new(app: &App, subject: Subject) -> Self {
-        Self::of(app.clock.new_id(), app.clock.now(), subject)
+        Self {
+            hops: app.hops,
+            ..Self::of(app.clock.new_id(), app.clock.now(), subject)
+        }
     }
 
     /// A new obligation.
@@ -140,6 +151,7 @@ impl Obligation {
             begun_at,
             subject,
             failures: 0,
+            hops: 0,
             hold: None,
         }
     }

@@ -98,6 +98,7 @@ pub fn obligation(exchange: &ExchangeId) -> Obligation {
             exchange_id: exchange.clone(),
         },
         failures: 0,
+        hops: 0,
         hold: None,
     }
 }

@@ -165,6 +165,7 @@ async fn try_channel(
                 config: &config,
                 notice,
                 id: delivery_id,
+                hops: app.hops,
                 now: app.clock.now(),
                 is_bystander: false,
                 created: None,

@@ -64,6 +64,7 @@ pub async fn settle(
             exchange: &exchange,
             batch_id: obligation.id,
             begun_at: obligation.begun_at,
+            hops: obligation.hops,
         };
         match announce(&app, &announcement, None, None, 0).await {
             // Sends only if the obligation is deleted. Otherwise the tick announces the batch

@@ -199,10 +199,16 @@ impl World {
 
     /// Starts a new invocation in the same isolate, which keeps what it remembers.
     fn invoke(&mut self) -> Rc<App> {
+        self.invoke_after(0)
+    }
+
+    /// An invocation by a call to which so many deliveries led.
+    fn invoke_after(&mut self, hops: u32) -> Rc<App> {
         let fresh = isolate_over(self.app.store.clone(), &self.outside, self.pool.spawner());
         let mut app = Rc::into_inner(fresh).unwrap();
         app.isolate = self.app.isolate.clone();
         app.config = self.config.clone();
+        app.hops = hops;
         self.app = Rc::new(app);
         self.app.clone()
     }
@@ -388,6 +394,7 @@ fn isolate_over(
     });
     Rc::new(App {
         operations_before: store.operations(),
+        hops: 0,
         store,
         clock: outside.clock.clone(),
         config: Rc::new(Config::read(|_| None, &Iana).unwrap()),

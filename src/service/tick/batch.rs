@@ -30,6 +30,8 @@ pub struct Batch<'a> {
     pub id: Uuid,
     /// When its obligation began.
     pub begun_at: Timestamp,
+    /// How many deliveries led to it.
+    pub hops: u32,
 }
 
 impl Batch<'_> {
@@ -61,6 +63,7 @@ impl Batch<'_> {
             exchange: self.exchange,
             batch_id: self.id,
             begun_at: self.begun_at,
+            hops: self.hops,
         };
         let hold = new_hold(tick.app, tick.now());
         let keep = OPERATIONS_FOR_OTHERS;

@@ -191,7 +191,7 @@ impl Work<'_> {
 
 /// Sees to what an obligation is about. What remains to be done stays in the obligation.
 async fn see_to(tick: &Tick<'_>, obligation: &mut Obligation) -> Result<Seen, StoreError> {
-    let (id, begun_at) = (obligation.id, obligation.begun_at);
+    let (id, begun_at, hops) = (obligation.id, obligation.begun_at, obligation.hops);
     match &mut obligation.subject {
         Subject::Thread {
             exchange_id: exchange,
@@ -203,6 +203,7 @@ async fn see_to(tick: &Tick<'_>, obligation: &mut Obligation) -> Result<Seen, St
                 reference,
                 id,
                 begun_at,
+                hops,
             };
             let (seen, is_announced) = batch::see_to(tick, &batch, *announced).await?;
             *announced = is_announced;
@@ -219,6 +220,7 @@ async fn see_to(tick: &Tick<'_>, obligation: &mut Obligation) -> Result<Seen, St
                 reference,
                 id: *batch_id,
                 begun_at,
+                hops,
             };
             announcement::see_to(tick, &batch, after).await
         }

@@ -81,6 +81,7 @@ async fn see_through(
         reference,
         id: obligation.id,
         begun_at: obligation.begun_at,
+        hops: obligation.hops,
     };
     let announced = match complete(tick, &batch, false).await {
         Ok(announced) => {

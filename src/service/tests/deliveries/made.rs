@@ -1,6 +1,7 @@
 //! What creating hooks create, and the hooks that complete it.
 
 use super::*;
+use crate::delivery::send::HOPS_HEADER;
 
 /// Hooks that create a task when a request is posted and complete it with the request.
 fn task_hooks() -> Value {
@@ -190,4 +191,40 @@ fn an_id_with_line_breaks_and_braces_is_only_an_id() {
     assert_eq!(id, "<a\"  X-Evil: 1    {{intent}}/../b>");
     assert_eq!(body(of("text")), json!({ "id": hostile }));
     assert_eq!(body(of("value")), json!([hostile]));
+}
+
+/// A hook may post to its own exchange. Each delivery says how many led to it, also when a later tick
+/// attempts it, so that whoever receives it can end a circle.
+#[test]
+fn deliveries_tell_how_many_led_to_them() {
+    let mut world = World::new();
+    let hook = json!({"type": "webhook", "url": "https://hook.example/"});
+    world.join("agent", json!({"hooks": {"on_request_created": [hook]}}));
+    let hops = |world: &World| -> Vec<String> {
+        let sent = world.sent();
+        let headers = sent.iter().flat_map(|(_, request)| &request.headers);
+        let hops = headers.filter(|(name, _)| name == HOPS_HEADER);
+        hops.map(|(_, value)| value.clone()).collect()
+    };
+    world.create("agent").unwrap();
+    assert_eq!(hops(&world), ["1"]);
+    world.react(|_| answered(503, ""));
+    let work = creation(world.invoke_after(2), "agent");
+    world.run(work).unwrap();
+    assert_eq!(hops(&world), ["3"]);
+    world.tick_after(2 * MINUTE);
+    assert_eq!(hops(&world), ["3"], "the tick attempts it again");
+    // A writer that dies leaves it to the tick to announce.
+    world.react(|_| answered(200, ""));
+    let app = world.invoke_after(1);
+    let mut held = world.store.hold(Verb::Put, "threads/", 0, Moment::After);
+    world.start(creation(app, "agent")).forget();
+    assert!(held.is_reached());
+    world.restart();
+    held.release();
+    world.tick_after(2 * MINUTE);
+    assert!(
+        hops(&world).contains(&"2".to_owned()),
+        "the tick announces it"
+    );
 }

@@ -1,0 +1,109 @@
+//! Reading bodies, within bounds: of each one's length, of the time without progress, and of what
+//! all calls together have in memory.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::{Either, select};
+use worker::Request;
+
+use super::problem::ApiError;
+use crate::app::App;
+use crate::domain::limits::{BODIES_BYTES, BODY_BYTES};
+use crate::isolate::Isolate;
+use crate::runtime::js;
+
+/// How much of a body that is too long is read all the same. Otherwise the connection would close
+/// while the client is still writing, and the client would never see why.
+const DRAINED_BYTES: usize = 4 * BODY_BYTES;
+/// A body of at most so many bytes is read in one piece, others piece by piece.
+const SHORT_BYTES: usize = 64 * 1024;
+/// How long a piece may take.
+const PIECE_WITHIN: Duration = Duration::from_secs(30);
+
+/// A body, counted among those of all calls until it is dropped.
+pub struct Body {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    _held: Held,
+}
+
+/// Bytes of bodies that a call has in memory, or is about to.
+struct Held {
+    isolate: Rc<Isolate>,
+    count: usize,
+}
+
+impl Held {
+    fn nothing(app: &App) -> Self {
+        Self {
+            isolate: app.isolate.clone(),
+            count: 0,
+        }
+    }
+
+    /// Counts `count` more, unless that is more than all calls together may have.
+    fn take(&mut self, count: usize) -> Result<(), ApiError> {
+        let all = self.isolate.body_bytes.get().saturating_add(count);
+        if all > BODIES_BYTES {
+            return Err(ApiError::Busy);
+        }
+        self.isolate.body_bytes.set(all);
+        self.count = self.count.saturating_add(count);
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let all = self.isolate.body_bytes.get().saturating_sub(self.count);
+        self.isolate.body_bytes.set(all);
+    }
+}
+
+/// Reads the body of a request. Keeps no more than `limit` bytes, whatever its declared length.
+///
+/// # Errors
+///
+/// Fails if the body is too long, does not come, or if too much is being received already.
+pub async fn read(app: &App, request: &mut Request, limit: usize) -> Result<Body, ApiError> {
+    let mut held = Held::nothing(app);
+    let length = request.headers().get("Content-Length").ok().flatten();
+    let length: Option<usize> = length.and_then(|text| text.parse().ok());
+    if let Some(length) = length.filter(|length| *length <= SHORT_BYTES.min(limit)) {
+        held.take(length)?;
+        let whole = js::whole_body(request.inner().array_buffer());
+        let bytes = in_time(app, whole).await??;
+        return Ok(Body { bytes, _held: held });
+    }
+    let mut bytes = Vec::new();
+    if request.inner().body().is_none() {
+        return Ok(Body { bytes, _held: held });
+    }
+    let mut stream = request.stream()?;
+    let mut read = 0_usize;
+    while let Some(piece) = in_time(app, stream.next()).await? {
+        let piece = piece?;
+        read = read.saturating_add(piece.len());
+        if read <= limit {
+            held.take(piece.len())?;
+            bytes.extend(piece);
+        } else if read > DRAINED_BYTES {
+            break;
+        }
+    }
+    if read > limit {
+        return Err(ApiError::BodyTooLarge { limit });
+    }
+    Ok(Body { bytes, _held: held })
+}
+
+/// Waits for a piece of a body, but not for ever.
+async fn in_time<T>(app: &App, piece: impl Future<Output = T>) -> Result<T, ApiError> {
+    let late = app.clock.sleep(PIECE_WITHIN);
+    match select(Box::pin(piece), late).await {
+        Either::Left((piece, _)) => Ok(piece),
+        Either::Right(_) => Err(ApiError::BodyTooSlow),
+    }
+}

@@ -1,0 +1,122 @@
+// What strangers can do to a server without a key: the bodies that they send are bounded, in number
+// and in time.
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import net from "node:net";
+import { platform } from "node:process";
+import { test } from "node:test";
+import { openDirectory, SelfHosted } from "../support/selfhosted.js";
+
+const MIB = 1024 * 1024;
+const BODY = 255 * 1024;
+const SENT = 200 * 1024;
+const BODIES = 400;
+
+/** The resident memory of the workerd that a start script runs, in bytes. */
+function memoryOf(exchange) {
+  const parents = new Map();
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      const [, name, rest] = /\((.*)\) (.*)/s.exec(readFileSync(`/proc/${pid}/stat`, "utf8"));
+      parents.set(pid, { name, parent: rest.split(" ")[1] });
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  const isBelow = (pid) =>
+    pid === String(exchange.child.pid) || (parents.has(pid) && isBelow(parents.get(pid).parent));
+  const [workerd] = [...parents].find(([pid, { name }]) => name === "workerd" && isBelow(pid));
+  const [, kib] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${workerd}/status`, "utf8"));
+  return Number(kib) * 1024;
+}
+
+/** Begins a registration whose body does not come to its end; gives the answer as text. */
+function beginRegistration({ hostname, port }, body) {
+  const socket = net.connect(Number(port), hostname);
+  socket.write(
+    "POST /api/v1/exchanges/home/register HTTP/1.1\r\nHost: localhost\r\n" +
+      `Content-Type: application/json\r\nContent-Length: ${BODY}\r\nConnection: close\r\n\r\n`,
+  );
+  socket.write(body);
+  return new Promise((resolve) => {
+    let text = "";
+    socket.setEncoding("utf8").on("data", (data) => {
+      text += data;
+    });
+    socket.on("error", () => {});
+    socket.on("close", () => resolve(text));
+  });
+}
+
+test("bodies that do not end are bounded in memory, refused beyond that, and given up", {
+  skip: platform === "linux" ? false : "it looks into /proc",
+}, async (t) => {
+  const exchange = await SelfHosted.start(await openDirectory());
+  t.after(() => exchange.stop());
+  const url = new URL(exchange.url);
+  const phone = await exchange.register("phone");
+  const before = memoryOf(exchange);
+  const part = Buffer.alloc(SENT, " ");
+  const answers = Array.from({ length: BODIES }, () => beginRegistration(url, part));
+  let busy = 0;
+  for (const answer of answers) answer.then((text) => (busy += text.includes('"busy"') ? 1 : 0));
+  await exchange.eventually(() => busy > 0, "a refusal");
+  assert.equal((await fetch(new URL("/health", url))).status, 200);
+  assert.equal((await phone.get("requests")).status, 200);
+  const grown = memoryOf(exchange) - before;
+  assert.ok(grown < 300 * MIB, `${Math.round(grown / MIB)} MiB more`);
+  const texts = await Promise.all(answers);
+  const statuses = new Map();
+  for (const text of texts) {
+    const status = /^HTTP\/1.1 (\d+)/.exec(text)?.[1];
+    statuses.set(status, (statuses.get(status) ?? 0) + 1);
+  }
+  t.diagnostic(`${JSON.stringify([...statuses])}, ${Math.round(grown / MIB)} MiB more`);
+  assert.deepEqual([...statuses.keys()].sort(), ["408", "503"]);
+  assert.ok(texts.find((text) => text.startsWith("HTTP/1.1 503")).includes("Retry-After: 2"));
+  // Nothing of it is left: a new body has all the room.
+  assert.equal((await exchange.client().post("register", { executor_id: "b" })).status, 201);
+});
+
+test("a wrong token in the header is refused before the body is read", async (t) => {
+  const exchange = await SelfHosted.start(await openDirectory(), {
+    REGISTRATION_TOKEN: "open sesame",
+  });
+  t.after(() => exchange.stop());
+  const { hostname, port } = new URL(exchange.url);
+  const socket = net.connect(Number(port), hostname);
+  // Not a byte of the body is sent.
+  socket.write(
+    "POST /api/v1/exchanges/home/register HTTP/1.1\r\nHost: localhost\r\n" +
+      "X-Registration-Token: guess\r\nContent-Type: application/json\r\n" +
+      `Content-Length: ${BODY}\r\n\r\n`,
+  );
+  const text = await new Promise((resolve) => socket.setEncoding("utf8").once("data", resolve));
+  socket.destroy();
+  assert.match(text, /^HTTP\/1.1 403/);
+});
+
+test("a hook that posts to its own exchange ends by itself", async (t) => {
+  const exchange = await SelfHosted.start(await openDirectory(), {
+    OUTBOUND_ALLOW_PRIVATE: "true",
+  });
+  t.after(() => exchange.stop());
+  const agent = await exchange.register("agent");
+  const hook = {
+    type: "webhook",
+    url: `${exchange.url}/api/v1/exchanges/home/requests`,
+    headers: { Authorization: `Bearer ${agent.key}` },
+    body: { intent: "Again" },
+  };
+  const hooks = { on_request_created: [hook] };
+  assert.equal((await agent.patch("executors/agent", { hooks })).status, 200);
+  assert.equal((await agent.post("requests", { intent: "Once" })).status, 201);
+  const outcome = async () => {
+    const { body } = await agent.get("executors/agent/deliveries");
+    return body.deliveries.find(({ status }) => status === 508)?.outcome;
+  };
+  await exchange.eventually(async () => (await outcome()) === "failed", "the end of the circle");
+  await exchange.rest();
+  assert.equal((await agent.get("requests")).body.threads.length, 4, "the first, and three more");
+});
