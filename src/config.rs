@@ -23,6 +23,9 @@ pub struct Config {
     pub registration_token: Option<String>,
     /// `PUBLIC_URL`: the URL at which people reach the exchange, without a slash at the end.
     pub public_url: Option<String>,
+    /// `ALLOWED_HOSTS`: names under which an open exchange may be called, beside those that no
+    /// stranger can give it.
+    pub allowed_hosts: Vec<String>,
     /// `DEFAULT_TIMEZONE`: the time zone of quiet hours that do not name one.
     pub default_timezone: String,
     /// `OUTBOUND_ALLOW_PRIVATE`: whether deliveries may go to private addresses.
@@ -158,6 +161,7 @@ impl Config {
             default_exchange,
             registration_token: given("REGISTRATION_TOKEN"),
             public_url: public_url.transpose()?,
+            allowed_hosts: read_hosts(&given("ALLOWED_HOSTS").unwrap_or_default())?,
             default_timezone,
             outbound_allow_private,
             secrets,
@@ -165,6 +169,24 @@ impl Config {
             storage: read_storage(&given)?,
         })
     }
+}
+
+/// Reads names of hosts, separated by commas or white space.
+fn read_hosts(text: &str) -> Result<Vec<String>, ConfigError> {
+    let names = text.split([',', ' ', '\t', '\n']);
+    let is_host = |name: &str| {
+        let url = Url::parse(&format!("http://{name}/")).ok();
+        url.is_some_and(|url| url.host_str() == Some(name))
+    };
+    names
+        .filter(|name| !name.is_empty())
+        .map(|name| {
+            let problem = "must be names of hosts, without ports, separated by commas";
+            let name = name.to_ascii_lowercase();
+            let host = Some(name).filter(|name| is_host(name));
+            host.ok_or_else(|| ConfigError::new("ALLOWED_HOSTS", problem))
+        })
+        .collect()
 }
 
 fn read_storage(given: &dyn Fn(&str) -> Option<String>) -> Result<Storage, ConfigError> {

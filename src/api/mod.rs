@@ -1,6 +1,7 @@
 //! The HTTP interface: what all requests and answers have in common.
 
 mod body;
+mod browser;
 mod call;
 mod capabilities;
 mod executors;
@@ -21,6 +22,7 @@ use crate::domain::limits::HOPS;
 use crate::runtime::background::Background;
 use crate::runtime::clock::Clock;
 use crate::runtime::log;
+use browser::check_host;
 use problem::ApiError;
 use reply::Reply;
 use router::{GET, HEAD, HEALTH, OPTIONS, route};
@@ -54,13 +56,10 @@ pub async fn handle(
     let (method, path) = (request.inner().method(), request.path());
     let reply = match App::from_env(&env, background, hops(&request)) {
         Ok(_) if method == OPTIONS => Ok(Reply::empty(204)),
-        // What only reads leads to nothing.
-        Ok(app) if app.hops > HOPS && ![GET, HEAD].contains(&method.as_str()) => {
-            Err(ApiError::LoopDetected)
-        }
-        // `/health` still answers, because restarting an old version would not make it newer.
-        Ok(app) if app.isolate.is_outdated.get() && path != HEALTH => Err(ApiError::Outdated),
-        Ok(app) => route(app, request, env, &method, &path).await,
+        Ok(app) => match admit(&app, &request, &method, &path) {
+            Ok(()) => route(app, request, env, &method, &path).await,
+            Err(error) => Err(error),
+        },
         Err(error) => Err(ApiError::Internal(error.to_string())),
     };
     let reply = reply.unwrap_or_else(|error| error.into_problem(&request_id).into());
@@ -74,6 +73,19 @@ pub async fn handle(
         ms: clock.now().since(started),
     });
     reply.into_response(&request_id, method == HEAD)
+}
+
+/// Refuses what no route should see.
+fn admit(app: &App, request: &Request, method: &str, path: &str) -> Result<(), ApiError> {
+    // A call that only reads leads to nothing more.
+    if app.hops > HOPS && ![GET, HEAD].contains(&method) {
+        return Err(ApiError::LoopDetected);
+    }
+    // `/health` still answers, because restarting an old version would not make it newer.
+    if app.isolate.is_outdated.get() && path != HEALTH {
+        return Err(ApiError::Outdated);
+    }
+    check_host(&app.config, &request.inner().url())
 }
 
 /// The client's `X-Request-Id`, if it is fit for a header and a log line. Otherwise a new id.

@@ -28,6 +28,13 @@ pub enum ApiError {
     OtherExecutor,
     /// This deployment requires a registration token.
     RegistrationToken,
+    /// The exchange is open, and the call uses a name that a web page may have given it.
+    ForeignHost {
+        /// The name.
+        host: String,
+    },
+    /// The exchange is open, and a web page of another origin tries to register.
+    ForeignOrigin,
     /// There is nothing at this path.
     NoPath,
     /// The path does not support this method.
@@ -176,6 +183,16 @@ impl ApiError {
                 403,
                 "registration_token",
                 "Registration here needs the token of this deployment, as registration_token in the body or in the header X-Registration-Token.",
+            ),
+            Self::ForeignHost { host } => Problem::new(
+                421,
+                "foreign_host",
+                format!("This server does not go by the name {host}. Whoever runs it can add the name to ALLOWED_HOSTS, or set PUBLIC_URL or a REGISTRATION_TOKEN."),
+            ),
+            Self::ForeignOrigin => Problem::new(
+                403,
+                "foreign_origin",
+                "Web pages of other origins cannot register here, because anybody may join this exchange. Whoever runs it can set a REGISTRATION_TOKEN.",
             ),
             Self::NoPath => Problem::new(404, "no_such_path", "There is nothing at this path."),
             Self::Method { allow } => Problem::new(

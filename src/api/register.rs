@@ -3,6 +3,7 @@
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::browser::check_origin;
 use super::call::Call;
 use super::problem::ApiError;
 use super::reply::Reply;
@@ -15,6 +16,8 @@ use crate::service::members::register::register;
 /// 201 with the key, which is shown only this once.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     let exchange = call.exchange()?;
+    let (url, origin) = (call.request.inner().url(), call.header("Origin"));
+    check_origin(&call.app.config, &url, origin.as_deref())?;
     // A token in the header decides before anything of the body is read.
     let in_header = call.header("X-Registration-Token");
     if in_header.is_some() {

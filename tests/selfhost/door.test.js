@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
+import http from "node:http";
 import net from "node:net";
 import { platform } from "node:process";
 import { test } from "node:test";
@@ -119,4 +120,53 @@ test("a hook that posts to its own exchange ends by itself", async (t) => {
   await exchange.eventually(async () => (await outcome()) === "failed", "the end of the circle");
   await exchange.rest();
   assert.equal((await agent.get("requests")).body.threads.length, 4, "the first, and three more");
+});
+
+test("web pages cannot use an exchange that anybody may join", async (t) => {
+  const exchange = await SelfHosted.start(await openDirectory(), { ALLOWED_HOSTS: "mess.lan" });
+  t.after(() => exchange.stop());
+  const { port } = new URL(exchange.url);
+  const call = (headers, path = "/api/v1/exchanges/home/register") =>
+    new Promise((resolve, reject) => {
+      const body = JSON.stringify({ executor_id: `x${Math.random().toString(36).slice(2)}` });
+      const sent = { "Content-Type": "application/json", ...headers };
+      const options = {
+        host: "127.0.0.1",
+        port,
+        method: "POST",
+        path,
+        headers: sent,
+        agent: false,
+      };
+      const request = http.request(options, (response) => {
+        let text = "";
+        response.setEncoding("utf8").on("data", (data) => {
+          text += data;
+        });
+        response.on("end", () => resolve([response.statusCode, JSON.parse(text).code]));
+      });
+      request.on("error", reject);
+      request.end(body);
+    });
+  const local = `127.0.0.1:${port}`;
+  // As a page of another origin calls it, and as one does that gave its name our address.
+  const evil = "https://evil.example";
+  assert.deepEqual(await call({ Host: local, Origin: evil }), [403, "foreign_origin"]);
+  assert.deepEqual(await call({ Host: local, Origin: "null" }), [403, "foreign_origin"]);
+  assert.deepEqual(await call({ Host: "evil.example", Origin: "http://evil.example" }), [
+    421,
+    "foreign_host",
+  ]);
+  assert.deepEqual(await call({ Host: `evil.example:${port}` }, "/health"), [421, "foreign_host"]);
+  for (const headers of [
+    { Host: local },
+    { Host: `localhost:${port}` },
+    { Host: `mess.lan:${port}` },
+    { Host: local, Origin: `http://${local}` },
+  ]) {
+    assert.deepEqual(await call(headers), [201, undefined], JSON.stringify(headers));
+  }
+  // With a key every origin may call: what a page can send then, somebody gave it.
+  const phone = await exchange.register("phone");
+  assert.equal((await phone.get("requests", { Origin: evil })).status, 200);
 });
