@@ -10,6 +10,7 @@ const WITHIN_MS = 60_000;
 export class Keeper {
   /** The runtime that is at work, or was the last. */
   #runtime;
+  /** Whether it was told to stop: what ends then has not died. */
   isStopping = false;
 
   /** The runtime that `begin` makes, once it answers; throws what it said if it does not. */
