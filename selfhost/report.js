@@ -34,6 +34,11 @@ export class LogReport {
     this.#log("error", sentence);
   }
 
+  /** The runtime is started again after `pause` milliseconds. */
+  died(reason, pause) {
+    this.#log("error", "the runtime died and is started again", { reason, after_ms: pause });
+  }
+
   /** A line that workerd itself wrote of what goes wrong. */
   runtimeSays(error) {
     this.#log("error", "the runtime says", { error });

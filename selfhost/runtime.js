@@ -13,10 +13,25 @@ const UP_WITHIN_MS = 60_000;
 /** When workerd is ended by force: a little before those who wait for us lose patience. */
 const STOP_WITHIN_MS = 25_000;
 /**
- * Runs a command that does not hear of Ctrl-C, nor of a terminal that is closed: both reach all
- * processes at once, and it is for this one to say when workerd stops, and how.
+ * Runs a command once a line comes on its standard input. The command does not hear of Ctrl-C, nor of
+ * a terminal that is closed: both reach all processes at once, and it is for this one to say when
+ * workerd stops, and how. It may open as many files as anyone lets it: a connection takes two, and
+ * workerd ends when it has no more. Where that cannot be raised, it stays what it is.
  */
-const UNDISTURBED = 'trap "" INT HUP; exec "$@"';
+const RUN =
+  'trap "" INT HUP; ulimit -S -n "$(ulimit -H -n)" 2>/dev/null; read -r _ && exec "$@" </dev/null';
+/** Kills the process of that number when its standard input ends before a line has come. */
+const WATCH = 'trap "" INT HUP TERM; read -r _ || kill -9 "$1"';
+
+/** Starts a process with a script for `sh` and its arguments. */
+function shell(script, args, options) {
+  const child = spawn("/bin/sh", ["-c", script, "sh", ...args], options);
+  child.on("error", () => {});
+  if (!child.pid) throw new Error("this machine lets no more processes start");
+  // It may end without having read what it is told.
+  child.stdin.on("error", () => {});
+  return child;
+}
 
 export class Runtime {
   /**
@@ -31,11 +46,22 @@ export class Runtime {
     const file = join(folder, "config.capnp");
     writeFileSync(file, configure(this.socket));
     const command = [workerd.default, "serve", "-I", "/", file];
-    this.child = spawn("/bin/sh", ["-c", UNDISTURBED, "sh", ...command], {
+    const options = {
       env: { ...process.env, ...env },
-      stdio: ["ignore", "inherit", "pipe", ...inherit],
-    });
-    // Not left behind when this process ends, but for a signal that it cannot handle.
+      stdio: ["pipe", "inherit", "pipe", ...inherit],
+    };
+    let watch;
+    try {
+      this.child = shell(RUN, command, options);
+      watch = shell(WATCH, [String(this.child.pid)], { stdio: ["pipe", "ignore", "ignore"] });
+    } catch (error) {
+      this.child?.stdin.destroy();
+      rmSync(folder, { recursive: true, force: true });
+      throw error;
+    }
+    // From here on it does not outlive this process, even if this is killed by a signal that it
+    // cannot handle: the other one reads the end of its pipe then.
+    this.child.stdin.end("\n");
     const kill = () => {
       this.child.kill("SIGKILL");
       rmSync(folder, { recursive: true, force: true });
@@ -43,22 +69,22 @@ export class Runtime {
     process.on("exit", kill);
     this.hasExited = false;
     createInterface({ input: this.child.stderr }).on("line", (line) => {
+      // Of each failure workerd writes a second line, with addresses in its own code.
+      if (line.startsWith("stack: ")) return;
       this.firstError ??= line;
+      this.lastError = line;
       onError(line);
     });
-    /** The code or signal with which it ended. */
+    /** How it ended, in a few words. */
     this.exited = new Promise((resolve) => {
-      const end = (reason) => {
+      // From here on its number may be another's.
+      this.child.on("exit", () => watch.stdin.end("\n"));
+      this.child.on("close", (code, signal) => {
         this.hasExited = true;
         process.off("exit", kill);
         rmSync(folder, { recursive: true, force: true });
-        resolve(reason);
-      };
-      this.child.on("error", (error) => {
-        this.firstError ??= error.message;
-        end(error.message);
+        resolve(signal ?? `status ${code}${this.lastError ? `: ${this.lastError}` : ""}`);
       });
-      this.child.on("close", (code, signal) => end(code ?? signal));
     });
   }
 

@@ -1,11 +1,12 @@
 // Starts the exchange on this machine: reads the settings from the environment, takes the lock on
-// the directory, asks the exchange whether it can run, and runs it in workerd until it is told to
-// stop. It asks for the maintenance tick in place of Cloudflare's cron.
+// the directory, asks the exchange whether it can run, and keeps it running in workerd until it is
+// told to stop. It asks for the maintenance tick in place of Cloudflare's cron.
 
 import { readFileSync } from "node:fs";
 import { checkBuild, EXCHANGE_BUILD } from "./build.js";
 import { exchangeConfig } from "./config.js";
 import { clear, openDirectory } from "./directory.js";
+import { Keeper } from "./keeper.js";
 import { LogReport, PersonReport } from "./report.js";
 import { Runtime } from "./runtime.js";
 import { Problem, readServer } from "./settings.js";
@@ -18,6 +19,7 @@ const { version } = JSON.parse(readFileSync(new URL("../package.json", import.me
 const report = process.stdout.isTTY
   ? new PersonReport(console.log, version)
   : new LogReport(console.log);
+const keeper = new Keeper();
 
 async function start() {
   const server = readServer(process.env);
@@ -25,20 +27,20 @@ async function start() {
   const options = {
     env: server.vars,
     inherit: [],
-    onError: (error) => {
-      // Of each failure workerd writes a second line, with addresses in its own code.
-      if (!error.startsWith("stack: ")) report.runtimeSays(error);
-    },
+    onError: (error) => report.runtimeSays(error),
   };
+  // This process keeps the lock as well, also while it starts workerd again.
   if (server.disk) options.inherit.push(openDirectory(server.disk, server.setting));
 
   await check(server, options);
-  const where = ` on port ${server.port}`;
-  const exchange = await run((socket) => exchangeConfig(server, socket), options, where);
+  const begin = () => new Runtime((socket) => exchangeConfig(server, socket), options);
+  const exchange = await run(begin, ` on port ${server.port}`);
   report.serving(server);
   keepUp(exchange);
-  const reason = await exchange.exited;
-  throw new Problem(`the runtime ended by itself: ${reason}`);
+  await keeper.keep(begin, {
+    onDeath: (reason, pause) => report.died(reason, pause),
+    onUp: keepUp,
+  });
 }
 
 /**
@@ -47,7 +49,9 @@ async function start() {
  */
 async function check(server, options) {
   const unreachable = { ...server, address: undefined };
-  const exchange = await run((socket) => exchangeConfig(unreachable, socket), options);
+  const exchange = await run(
+    () => new Runtime((socket) => exchangeConfig(unreachable, socket), options),
+  );
   const { status, body } = await exchange.get("/check").catch((error) => {
     throw new Problem(`the exchange cannot be asked whether it can run here: ${error.message}`);
   });
@@ -57,16 +61,11 @@ async function check(server, options) {
   if (server.disk) clear(server.disk, ["conformance"]);
 }
 
-/** The runtime that is at work, and whether it was told to stop. */
-let running;
-let stopping = false;
-
-async function run(configure, options, where = "") {
-  running = new Runtime(configure, options);
-  await running.untilUp().catch((error) => {
+/** The first start of what `begin` makes. */
+function run(begin, where = "") {
+  return keeper.start(begin).catch((error) => {
     throw new Problem(`the runtime does not start${where}: ${error.message}`);
   });
-  return running;
 }
 
 /** Asks for the maintenance tick, again and again; one at a time. */
@@ -75,7 +74,7 @@ async function keepUp(exchange) {
     try {
       await exchange.get("/tick", TICK_WITHIN_MS);
     } catch (error) {
-      if (!stopping) report.noTick(error.message);
+      if (!keeper.isStopping) report.noTick(error.message);
     }
     await new Promise((resolve) => setTimeout(resolve, TICK_INTERVAL_MS).unref());
   }
@@ -83,10 +82,9 @@ async function keepUp(exchange) {
 
 for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"]) {
   process.on(signal, async () => {
-    if (stopping) return;
-    stopping = true;
+    if (keeper.isStopping) return;
     report.stopping(signal);
-    await running?.stop();
+    await keeper.stop();
     process.exit(0);
   });
 }
@@ -95,10 +93,10 @@ try {
   await start();
 } catch (error) {
   // What is told to stop fails at whatever it was doing; then the signal's handler ends it.
-  if (!stopping) {
+  if (!keeper.isStopping) {
     if (!(error instanceof Problem)) throw error;
     report.failed(error.message);
-    await running?.stop();
+    await keeper.stop();
     process.exit(1);
   }
 }

@@ -86,18 +86,14 @@ test("an empty setting counts as not set", async (t) => {
   assert.equal((await (await exchange.fetch("/health")).json()).exchange_id, "home");
 });
 
-test("a directory has one process, also when the start script of the first is dead", async (t) => {
+test("a directory has one process", async (t) => {
   const exchange = await begin(t, await openDirectory());
   const phone = await exchange.register("phone");
   const env = { STORAGE_PATH: exchange.store.folder };
   assert.match(await refusal(env), /^another process uses the directory of the setting STORAGE_/);
-  exchange.child.kill("SIGKILL");
-  await new Promise((resolve) => exchange.child.on("exit", resolve));
-  assert.match(await refusal(env), /^another process uses/, "workerd still runs");
-  assert.equal((await phone.get("requests")).status, 200);
   await exchange.kill();
   await exchange.begin();
-  assert.equal((await phone.get("requests")).status, 200, "the lock is gone with its holder");
+  assert.equal((await phone.get("requests")).status, 200, "the lock is gone with its holders");
 });
 
 test("SIGTERM ends it at any moment of its start, and leaves nothing running", async () => {

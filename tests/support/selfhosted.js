@@ -2,7 +2,7 @@
 // bucket in a directory or in an S3 server.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { globSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
@@ -97,23 +97,39 @@ export async function collect(child) {
   return { ...end, ...output };
 }
 
-/** Starts the start script as a process of its own, with nothing in its environment but `env`. */
-export function spawnStart(env, options = {}, script = START) {
+/**
+ * Starts the start script as a process of its own, with nothing in its environment but `env`;
+ * `prepare` is what a shell does before.
+ */
+export function spawnStart(env, options = {}, script = START, prepare = ":") {
   const { PATH, HOME } = process.env;
-  return spawn(process.execPath, [script], { env: { PATH, HOME, ...env }, ...options });
+  const command = ["-c", `${prepare}; exec "$@"`, "sh", process.execPath, script];
+  return spawn("/bin/sh", command, { env: { PATH, HOME, ...env }, ...options });
+}
+
+/** The processes of this machine whose command line has `text`, as {pid, parent, command}. */
+export function processes(text = "") {
+  const lines = execFileSync("ps", ["-A", "-ww", "-o", "pid=,ppid=,stat=,args="], {
+    encoding: "utf8",
+  });
+  const all = lines.split("\n").map((line) => /^ *(\d+) +(\d+) +(\S+) +(.*)$/.exec(line) ?? []);
+  return all
+    .filter(([, , , stat, command]) => command?.includes(text) && !stat.startsWith("Z"))
+    .map(([, pid, parent, , command]) => ({ pid: Number(pid), parent: Number(parent), command }));
 }
 
 export class SelfHosted extends Exchange {
   storage = BACKEND;
 
-  /** On a store of its own, or on one that others use too. */
-  static async start(store, vars = {}) {
+  /** On a store of its own, or on one that others use too; `prepare` as for spawnStart. */
+  static async start(store, vars = {}, prepare = undefined) {
     const port = await freePort();
     const exchange = new SelfHosted(`http://127.0.0.1:${port}`, []);
     // Where the socket for maintenance is to be found.
     const temporary = await mkdtemp(join(tmpdir(), "mess-test-"));
     const env = { ...vars, ...store.env, PORT: String(port), TMPDIR: temporary };
-    Object.assign(exchange, { store, env, temporary, storage: store.env.STORAGE_TYPE });
+    const storage = store.env.STORAGE_TYPE;
+    Object.assign(exchange, { store, env, temporary, prepare, storage });
     try {
       await exchange.begin();
     } catch (error) {
@@ -126,7 +142,8 @@ export class SelfHosted extends Exchange {
   async begin() {
     this.store.isStale = false;
     // A group of its own, so that all of it can be killed at once.
-    this.child = spawnStart(this.env, { detached: true, stdio: ["ignore", "pipe", "inherit"] });
+    const options = { detached: true, stdio: ["ignore", "pipe", "inherit"] };
+    this.child = spawnStart(this.env, options, START, this.prepare);
     const group = -this.child.pid;
     const killGroup = () => {
       try {
@@ -154,6 +171,11 @@ export class SelfHosted extends Exchange {
       this.child.on("close", () => reject(refused()));
     });
     await serving;
+  }
+
+  /** The number of the process of workerd; none between a death and the next start. */
+  get runtime() {
+    return processes(this.temporary).find(({ parent }) => parent === this.child.pid)?.pid;
   }
 
   /** As a power cut of the processes: nothing is finished. */
