@@ -131,7 +131,12 @@ impl App {
         });
         Ok(Rc::new(Self {
             store,
-            outbound: Outbound::new(transport, clock.clone(), config.outbound_allow_private),
+            outbound: Outbound::new(
+                transport,
+                clock.clone(),
+                config.outbound_allow_private,
+                config.storage.server().cloned(),
+            ),
             clock,
             config,
             isolate,

@@ -49,6 +49,16 @@ pub enum Storage {
     S3(s3::Settings),
 }
 
+impl Storage {
+    /// The URL of the server that has the bucket, if it is one that deliveries could reach.
+    pub fn server(&self) -> Option<&Url> {
+        match self {
+            Self::R2 | Self::Filesystem => None,
+            Self::S3(settings) => Some(&settings.bucket),
+        }
+    }
+}
+
 /// When requests that nobody claims are announced again, by exchange and priority.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nudges(BTreeMap<String, BTreeMap<String, Vec<Duration>>>);

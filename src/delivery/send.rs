@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
+use url::Url;
 use worker::{AbortSignal, Fetch, Headers, Method, RequestInit, RequestRedirect, web_sys};
 
 use super::http::{Answer, Request, Response, Turn, Unreachable};
@@ -50,11 +51,18 @@ pub struct Outbound {
     left: Cell<usize>,
     begin_within: Cell<i64>,
     allow_private: bool,
+    /// The store of the bucket, which no delivery may write to.
+    store: Option<Url>,
 }
 
 impl Outbound {
     /// Starts counting for an invocation that begins now.
-    pub fn new(transport: Rc<dyn Transport>, clock: Rc<dyn Clock>, allow_private: bool) -> Self {
+    pub fn new(
+        transport: Rc<dyn Transport>,
+        clock: Rc<dyn Clock>,
+        allow_private: bool,
+        store: Option<Url>,
+    ) -> Self {
         Self {
             started_at: clock.now(),
             transport,
@@ -62,6 +70,7 @@ impl Outbound {
             left: Cell::new(MOST_REQUESTS),
             begin_within: Cell::new(BEGIN_WITHIN),
             allow_private,
+            store,
         }
     }
 
@@ -116,6 +125,13 @@ impl Outbound {
     async fn send(&self, request: &mut Request, deadline: Timestamp) -> Answer {
         let url =
             parse_address(&request.url, self.allow_private).map_err(|_| Unreachable::Forbidden)?;
+        if self
+            .store
+            .as_ref()
+            .is_some_and(|store| is_same_server(store, &url))
+        {
+            return Err(Unreachable::Forbidden);
+        }
         if url.as_str().len() > LONGEST_URL {
             return Err(Unreachable::TooLong);
         }
@@ -130,6 +146,11 @@ impl Outbound {
         }
         self.transport.send(request, within).await
     }
+}
+
+/// Whether two URLs lead to the same host and port.
+fn is_same_server(a: &Url, b: &Url) -> bool {
+    a.host() == b.host() && a.port_or_known_default() == b.port_or_known_default()
 }
 
 /// The runtime's `fetch`.

@@ -10,8 +10,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use url::{Host, Url};
 
 /// Names that lead to this machine or this network: those of RFC 6761, RFC 6762 and RFC 8375,
-/// `.internal`, which is reserved for private use, and names that routers and offices use.
-const PRIVATE_NAMES: [&str; 11] = [
+/// `.internal`, which is reserved for private use, names that routers and offices use, and those of
+/// services in clusters.
+const PRIVATE_NAMES: [&str; 13] = [
     "localhost",
     "local",
     "internal",
@@ -23,6 +24,18 @@ const PRIVATE_NAMES: [&str; 11] = [
     "intranet",
     "private",
     "fritz.box",
+    "svc",
+    "consul",
+];
+
+/// Ports of other protocols than HTTP, which the Fetch standard calls bad ports: what HTTP sends
+/// there could be taken for a command.
+const BAD_PORTS: [u16; 83] = [
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101,
+    102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427,
+    465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990,
+    993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6379, 6566, 6665, 6666,
+    6667, 6668, 6669, 6679, 6697,
 ];
 
 /// Parses a URL that is to be called. The result is the exact spelling that will be called.
@@ -41,6 +54,9 @@ pub fn parse_address(text: &str, allow_private: bool) -> Result<Url, &'static st
     }
     if climbs(text) {
         return Err("must not have . or .. in its path");
+    }
+    if url.port().is_some_and(|port| BAD_PORTS.contains(&port)) {
+        return Err("must not have a port of another protocol");
     }
     let private = match url.host() {
         None => return Err("must name a host"),
@@ -88,8 +104,10 @@ fn is_private_name(name: &str) -> bool {
 /// Whether an IPv4 address is multicast, or listed in the IANA registry of special-purpose
 /// addresses as not globally reachable.
 fn is_private_v4(address: Ipv4Addr) -> bool {
-    let [first, second, third, _] = address.octets();
+    let [first, second, third, fourth] = address.octets();
     match first {
+        // Azure's services for the machine itself.
+        168 => (second, third, fourth) == (63, 129, 16),
         0 | 10 | 127 | 224.. => true,
         100 => (64..=127).contains(&second),
         169 => second == 254,
@@ -136,6 +154,9 @@ mod tests {
             "https://8.8.8.8/",
             "https://100.63.255.255/",
             "https://172.32.0.1/",
+            "https://168.63.129.15/",
+            "https://example.com:8443/",
+            "https://svc.example/",
             "https://[2606:4700:4700::1111]/",
             "https://[::ffff:8.8.8.8]/",
             "https://[64:ff9b::8.8.8.8]/",
@@ -150,6 +171,11 @@ mod tests {
     #[test]
     fn private_addresses_are_not_in_any_spelling() {
         for bad in [
+            "http://168.63.129.16/",
+            "http://mess.default.svc/",
+            "http://redis.service.consul/",
+            "http://example.com:25/",
+            "http://example.com:6379/",
             "http://127.0.0.1/",
             "http://127.1/",
             "http://2130706433/",

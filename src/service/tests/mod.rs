@@ -392,6 +392,7 @@ fn isolate_over(
     let background = Background::new(move |work: LocalBoxFuture<'static, ()>| {
         spawner.borrow_mut().spawn_local(work).unwrap();
     });
+    let store_url = Some(url::Url::parse("https://s3.example:9000/bucket/").unwrap());
     Rc::new(App {
         operations_before: store.operations(),
         hops: 0,
@@ -400,7 +401,7 @@ fn isolate_over(
         config: Rc::new(Config::read(|_| None, &Iana).unwrap()),
         isolate: Rc::new(Isolate::default()),
         background,
-        outbound: Outbound::new(outside.clone(), outside.clock.clone(), false),
+        outbound: Outbound::new(outside.clone(), outside.clock.clone(), false, store_url),
         zones: Rc::new(Iana),
         executors: RefCell::default(),
     })

@@ -228,3 +228,33 @@ fn deliveries_tell_how_many_led_to_them() {
         "the tick announces it"
     );
 }
+
+/// A delivery to the store of the bucket could write objects of other exchanges.
+#[test]
+fn the_store_of_the_bucket_is_never_called() {
+    let mut world = World::new();
+    let hook = |url: &str| json!({"type": "webhook", "method": "PUT", "url": url});
+    let urls = [
+        "https://s3.example:9000/bucket/keys/exchange=work/x.json",
+        "http://S3.example:9000/other/",
+        "https://s3.example/bucket/",
+    ];
+    let hooks = urls.map(hook);
+    world.join("agent", json!({"hooks": {"on_request_created": hooks}}));
+    world.create("agent").unwrap();
+    let sent = world.sent();
+    let called: Vec<_> = sent
+        .iter()
+        .map(|(_, request)| request.url.as_str())
+        .collect();
+    assert_eq!(
+        called,
+        ["https://s3.example/bucket/"],
+        "that is another server"
+    );
+    let attempts = world.attempts("agent");
+    let refused = attempts
+        .iter()
+        .filter(|a| a["error"] == "the URL may not be called");
+    assert_eq!(refused.count(), 2);
+}
