@@ -330,7 +330,7 @@ fn problem_of_refusal(refusal: Refusal) -> Problem {
         }
         Refusal::MissingCapabilities { missing } => {
             let error = format!(
-                "This request requires what your profile does not claim: {}.",
+                "This request requires capabilities that your profile does not have: {}.",
                 missing.join(", ")
             );
             Problem::new(403, "missing_capabilities", error).with("missing", missing)

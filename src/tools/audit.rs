@@ -121,9 +121,9 @@ fn sort_in(
             return unreadable("an obligation");
         };
         // An import is due at once and stays due for as long as it takes.
-        let takes_over = matches!(obligation.subject, Subject::Import { .. });
+        let is_import = matches!(obligation.subject, Subject::Import { .. });
         let overdue = layout::due_at(key).is_none_or(|at| now.since(at) > TICK_LATE);
-        if overdue && !takes_over {
+        if overdue && !is_import {
             unreadable("seen to: it is overdue");
         }
         let exchange = match &obligation.subject {
@@ -224,7 +224,7 @@ fn check(exchange: &ExchangeId, objects: &Objects, report: &mut Report, now: Tim
         .as_ref()
         .and_then(|value| value.get("phase"));
     if derived.and_then(Value::as_str) != Some("complete") {
-        let what = format!("{exchange} is not taken over");
+        let what = format!("{exchange} is not imported");
         report.problems.push(what);
         return;
     }

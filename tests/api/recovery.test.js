@@ -1,5 +1,5 @@
 // The scheduled handler in workerd: what a crash left is completed or discarded, and a bucket
-// of another server is taken over.
+// of another server is imported.
 
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
@@ -151,7 +151,7 @@ test("a bucket of another server serves logins at once, and the rest once it is 
     const created = await phone.ask("New while it goes on");
 
     const isComplete = async () => (await phone.get("requests")).body.complete === undefined;
-    await exchange.eventually(isComplete, "the taking over");
+    await exchange.eventually(isComplete, "the import");
     const { thread } = (await phone.get(`requests/${ref}`)).body;
     assert.equal(thread.intent, "Errand 7");
     assert.equal(thread.status, "claimed");

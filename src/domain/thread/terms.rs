@@ -78,10 +78,10 @@ impl Terms {
 
     /// The required capabilities that are not among `capabilities`.
     pub fn missing_from(&self, capabilities: &[Value]) -> Vec<String> {
-        let claims = |id: &String| capability_ids(capabilities).any(|claimed| claimed == id);
+        let has = |id: &String| capability_ids(capabilities).any(|own| own == id);
         self.requires
             .iter()
-            .filter(|id| !claims(id))
+            .filter(|id| !has(id))
             .cloned()
             .collect()
     }

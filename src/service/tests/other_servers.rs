@@ -100,7 +100,7 @@ fn is_complete(world: &mut World) -> bool {
 }
 
 #[test]
-fn logins_work_at_once_and_threads_once_they_are_derived() {
+fn logins_work_at_once_and_threads_once_they_are_imported() {
     let mut world = foreign(700);
     let reference = Ref::parse("2025-01-02-0003").unwrap();
     let importing = Login {
@@ -135,12 +135,12 @@ fn logins_work_at_once_and_threads_once_they_are_derived() {
     world
         .update(&reference, "phone", set(Status::Completed))
         .unwrap();
-    world.assert_settles("taken over");
+    world.assert_settles("imported");
     assert!(world.store.keys("derived/exchange=home/").is_empty());
 }
 
 #[test]
-fn the_tick_takes_over_when_nobody_calls() {
+fn the_tick_imports_when_nobody_calls() {
     let mut world = foreign(500);
     assert_eq!(login(&mut world).unwrap().executor, id("phone"));
     assert!(!is_complete(&mut world));
