@@ -86,13 +86,16 @@ pub fn connect(
     clock: &Rc<dyn Clock>,
 ) -> Result<Rc<dyn ObjectStore>, SetupError> {
     let service = |name| {
-        let binding = js::service(env, &format!("{prefix}{name}"));
+        let binding = js::binding(env, &format!("{prefix}{name}"));
         binding.ok_or(SetupError::NoBucket(name))
     };
     Ok(match storage {
         Storage::R2 => {
-            let bucket = env.bucket(BUCKET);
-            Rc::new(R2::new(bucket.map_err(|_| SetupError::NoBucket(BUCKET))?))
+            let missing = SetupError::NoBucket(BUCKET);
+            match (env.bucket(BUCKET), js::binding(env, BUCKET)) {
+                (Ok(bucket), Some(binding)) => Rc::new(R2::new(bucket, binding)),
+                _ => return Err(missing),
+            }
         }
         Storage::Filesystem => {
             let service = Rc::new(Service::local(service(DISK)?));

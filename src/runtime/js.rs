@@ -32,11 +32,19 @@ export async function call(service, url, init, body) {
     body: new Uint8Array(await response.arrayBuffer()),
   };
 }
+
+// `options` is JSON of what R2's list takes. The answer is JSON of {rows, truncated, cursor}, each row
+// with its key, its tag and the metadata under `name`, if it is listed.
+export async function list(bucket, options, name) {
+  const { objects, truncated, cursor } = await bucket.list(JSON.parse(options));
+  const rows = objects.map(({ key, etag, customMetadata }) => [key, etag, customMetadata?.[name]]);
+  return JSON.stringify({ rows, truncated, cursor });
+}
 "#)]
 extern "C" {
-    /// The binding of a service, such as the disk service.
+    /// A binding of the Worker, such as that of the disk service.
     #[derive(Clone)]
-    pub type ServiceBinding;
+    pub type Binding;
 
     /// The whole answer of a service.
     pub type Answer;
@@ -52,11 +60,14 @@ extern "C" {
 
     #[wasm_bindgen(js_name = call)]
     fn call_service(
-        service: &ServiceBinding,
+        service: &Binding,
         url: &str,
         init: Option<&str>,
         body: Option<&[u8]>,
     ) -> Promise;
+
+    #[wasm_bindgen(js_name = list)]
+    fn list_bucket(bucket: &Binding, options: &str, name: &str) -> Promise;
 
     /// Its status.
     #[wasm_bindgen(method, getter)]
@@ -141,18 +152,18 @@ struct Sent<'a> {
 
 thread_local! {
     /// The bindings of this isolate: they are the same for as long as it lives.
-    static SERVICES: RefCell<HashMap<String, ServiceBinding>> = RefCell::default();
+    static BINDINGS: RefCell<HashMap<String, Binding>> = RefCell::default();
 }
 
-/// The service behind a binding of the Worker, if it is bound.
-pub fn service(env: &Env, name: &str) -> Option<ServiceBinding> {
-    if let Some(known) = SERVICES.with_borrow(|services| services.get(name).cloned()) {
+/// A binding of the Worker, if it is bound.
+pub fn binding(env: &Env, name: &str) -> Option<Binding> {
+    if let Some(known) = BINDINGS.with_borrow(|bindings| bindings.get(name).cloned()) {
         return Some(known);
     }
     let binding = Reflect::get(env, &name.into()).ok()?;
-    let service: ServiceBinding = binding.is_object().then(|| binding.unchecked_into())?;
-    SERVICES.with_borrow_mut(|services| services.insert(name.to_owned(), service.clone()));
-    Some(service)
+    let bound: Binding = binding.is_object().then(|| binding.unchecked_into())?;
+    BINDINGS.with_borrow_mut(|bindings| bindings.insert(name.to_owned(), bound.clone()));
+    Some(bound)
 }
 
 /// Sends a request to a service and reads its whole answer.
@@ -161,7 +172,7 @@ pub fn service(env: &Env, name: &str) -> Option<ServiceBinding> {
 ///
 /// Fails if no whole answer comes.
 pub async fn call(
-    service: &ServiceBinding,
+    service: &Binding,
     method: &str,
     url: &str,
     headers: &[(&str, &str)],
@@ -178,6 +189,22 @@ pub async fn call(
     };
     let promise = call_service(service, url, init.as_deref(), body);
     Ok(JsFuture::from(promise).await?.unchecked_into())
+}
+
+/// Lists an R2 bucket, all rows in one crossing: JSON of `{rows, truncated, cursor}`, each row with
+/// its key, its tag and its metadata `name`.
+///
+/// # Errors
+///
+/// Fails with R2's error.
+pub async fn list(
+    bucket: &Binding,
+    options: &impl Serialize,
+    name: &str,
+) -> worker::Result<String> {
+    let options = serde_json::to_string(options)?;
+    let answer = JsFuture::from(list_bucket(bucket, &options, name)).await?;
+    Ok(answer.as_string().unwrap_or_default())
 }
 
 /// Reads a whole body, which should be short.

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use worker::{Bucket, Conditional, Include};
+use serde::{Deserialize, Serialize};
+use worker::{Bucket, Conditional};
 
 use super::{Condition, List, Object, ObjectStore, Operations, Page, Put, Row, StoreError, Tag};
+use crate::runtime::js::{self, Binding};
 
 /// The name of the custom metadata that contains the summary.
 const SUMMARY: &str = "summary";
@@ -20,14 +22,39 @@ const SUMMARY_PAGE: usize = 100;
 /// An R2 bucket.
 pub struct R2 {
     bucket: Bucket,
+    /// The same bucket, for lists: a row at a time would cross to JavaScript for every field.
+    binding: Binding,
     operations: Operations,
+}
+
+/// What R2's `list` takes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Options<'a> {
+    prefix: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_after: Option<&'a str>,
+    limit: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    include: Option<[&'static str; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+/// What it answers: rows of a key, a tag and a summary.
+#[derive(Deserialize)]
+struct Listed {
+    rows: Vec<(String, String, Option<String>)>,
+    truncated: bool,
+    cursor: Option<String>,
 }
 
 impl R2 {
     /// The bucket behind a binding.
-    pub fn new(bucket: Bucket) -> Self {
+    pub fn new(bucket: Bucket, binding: Binding) -> Self {
         Self {
             bucket,
+            binding,
             operations: Operations::default(),
         }
     }
@@ -99,48 +126,34 @@ impl ObjectStore for R2 {
     }
 
     async fn list(&self, query: List<'_>) -> Result<Page, StoreError> {
-        let failed = |error: worker::Error| StoreError::new("list", query.prefix, &error);
+        let failed = |error: &dyn std::fmt::Display| StoreError::new("list", query.prefix, error);
         let most = if query.summaries { SUMMARY_PAGE } else { 1_000 };
-        let limit = u32::try_from(query.limit.clamp(1, most)).unwrap_or(1);
-        let mut cursor: Option<String> = None;
-        let objects = loop {
-            let mut list = self.bucket.list().prefix(query.prefix).limit(limit);
-            if let Some(after) = query.after {
-                list = list.start_after(after);
-            }
-            if query.summaries {
-                list = list.include(vec![Include::CustomMetadata]);
-            }
-            if let Some(cursor) = cursor {
-                list = list.cursor(cursor);
-            }
-            self.operations.count();
-            let objects = list.execute().await.map_err(failed)?;
-            // R2 does not promise that a truncated page contains any rows.
-            if !objects.truncated() || !objects.objects().is_empty() {
-                break objects;
-            }
-            cursor = objects.cursor();
+        let mut options = Options {
+            prefix: query.prefix,
+            start_after: query.after,
+            limit: query.limit.clamp(1, most),
+            include: query.summaries.then_some(["customMetadata"]),
+            cursor: None,
         };
-        let row = |object: worker::Object| -> Result<Row, StoreError> {
-            let summary = if query.summaries {
-                object.custom_metadata().map_err(failed)?.remove(SUMMARY)
-            } else {
-                None
-            };
-            Ok(Row {
-                key: object.key(),
-                tag: Some(Tag(object.etag())),
-                summary,
-            })
+        let listed = loop {
+            self.operations.count();
+            let text = js::list(&self.binding, &options, SUMMARY).await;
+            let text = text.map_err(|error| failed(&error))?;
+            let listed: Listed = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+            // R2 does not promise that a page it cuts short holds anything.
+            if !listed.truncated || !listed.rows.is_empty() {
+                break listed;
+            }
+            options.cursor = listed.cursor;
+        };
+        let row = |(key, tag, summary)| Row {
+            key,
+            tag: Some(Tag(tag)),
+            summary,
         };
         Ok(Page {
-            more: objects.truncated(),
-            rows: objects
-                .objects()
-                .into_iter()
-                .map(row)
-                .collect::<Result<_, _>>()?,
+            more: listed.truncated,
+            rows: listed.rows.into_iter().map(row).collect(),
         })
     }
 }

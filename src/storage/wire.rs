@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::future::{Either, select};
 
 use crate::runtime::clock::Clock;
-use crate::runtime::js::{self, ServiceBinding};
+use crate::runtime::js::{self, Binding};
 
 /// How long a request may take, including the body of its answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ pub trait Wire {
 
 /// A service binding of the runtime.
 pub struct Service {
-    binding: ServiceBinding,
+    binding: Binding,
     /// Ends a request that takes too long. This is only possible if the runtime goes on in the
     /// meantime.
     timer: Option<Rc<dyn Clock>>,
@@ -61,7 +61,7 @@ pub struct Service {
 
 impl Service {
     /// A service that is reached over a network. A request to it ends after 10 s.
-    pub fn remote(binding: ServiceBinding, clock: Rc<dyn Clock>) -> Self {
+    pub fn remote(binding: Binding, clock: Rc<dyn Clock>) -> Self {
         Self {
             binding,
             timer: Some(clock),
@@ -70,7 +70,7 @@ impl Service {
 
     /// A service in the runtime's own process. While it reads and writes files, nothing else runs,
     /// not even a timer, so no timer could end a request.
-    pub fn local(binding: ServiceBinding) -> Self {
+    pub fn local(binding: Binding) -> Self {
         Self {
             binding,
             timer: None,
