@@ -108,7 +108,7 @@ test("a home may call itself", async () => {
   try {
     const agent = await home.register("agent");
     await home.register("phone", {
-      notifications: [{ type: "webhook", url: "http://127.0.0.1:9/" }],
+      notifications: [{ type: "webhook", url: "http://127.0.0.1:8009/" }],
       hooks: {
         on_request_created: [
           { type: "home_assistant", base_url: "http://homeassistant.local:8123", webhook_id: "w" },
@@ -117,7 +117,7 @@ test("a home may call itself", async () => {
     });
     await agent.ask("Check front door");
     const hosts = (await reached.expect(2)).map(({ host }) => host).sort();
-    assert.deepEqual(hosts, ["127.0.0.1:9", "homeassistant.local:8123"]);
+    assert.deepEqual(hosts, ["127.0.0.1:8009", "homeassistant.local:8123"]);
   } finally {
     await home.stop();
   }
