@@ -14,11 +14,7 @@ const MAIN = fileURLToPath(new URL("main.js", import.meta.url));
  * address only the maintenance can be reached.
  */
 export function exchangeConfig({ vars, disk, address }, socket) {
-  const modules = [
-    ["main.js", "esModule", MAIN],
-    ["index.js", "esModule", join(EXCHANGE_BUILD, "index.js")],
-    ["index_bg.wasm", "wasm", join(EXCHANGE_BUILD, "index_bg.wasm")],
-  ];
+  const modules = [["main.js", "esModule", MAIN], ...built(EXCHANGE_BUILD)];
   const sockets = [
     ["maintenance", `unix:${socket}`, `(name = "worker", entrypoint = "Maintenance")`],
   ];
@@ -33,16 +29,20 @@ export function exchangeConfig({ vars, disk, address }, socket) {
 
 /** The tools, on the socket; `target` is a second bucket. */
 export function toolsConfig({ vars, disk }, socket, target = { vars: {} }) {
-  const modules = [
-    ["index.js", "esModule", join(TOOLS_BUILD, "index.js")],
-    ["index_bg.wasm", "wasm", join(TOOLS_BUILD, "index_bg.wasm")],
-  ];
   return config({
-    modules,
+    modules: built(TOOLS_BUILD),
     vars: { ...vars, ...target.vars },
     disks: { MESS_DISK: disk, TO_MESS_DISK: target.disk },
     sockets: [["tools", `unix:${socket}`, `"worker"`]],
   });
+}
+
+/** The modules of the build in `folder`. */
+function built(folder) {
+  return [
+    ["index.js", "esModule", join(folder, "index.js")],
+    ["index_bg.wasm", "wasm", join(folder, "index_bg.wasm")],
+  ];
 }
 
 function config({ modules, vars, disks, sockets }) {

@@ -55,7 +55,7 @@ pub async fn handle(
     let request_id = request_id(&request, clock);
     let (method, path) = (request.inner().method(), request.path());
     let reply = match App::from_env(&env, background, hops(&request)) {
-        Ok(_) if method == OPTIONS => Ok(Reply::empty(204)),
+        Ok(_) if method == OPTIONS => Ok(Reply::preflight()),
         Ok(app) => match admit(&app, &request, &method, &path) {
             Ok(()) => route(app, request, env, &method, &path).await,
             Err(error) => Err(error),

@@ -99,6 +99,15 @@ impl Reply {
         }
     }
 
+    /// Makes the answer to OPTIONS.
+    pub fn preflight() -> Self {
+        let headers = PREFLIGHT.map(|(name, value)| (name, value.to_owned()));
+        Self {
+            headers: headers.into(),
+            ..Self::empty(204)
+        }
+    }
+
     /// Makes an answer with a JSON body.
     pub fn json<B: Serialize>(status: u16, body: &B) -> Self {
         // Only a map whose names are not strings could fail, and no answer contains one.
@@ -134,9 +143,6 @@ impl Reply {
         headers.push(("Cache-Control", self.cache.as_str()));
         headers.push(("X-Request-Id", request_id));
         headers.extend(media_type.map(|media_type| ("Content-Type", media_type)));
-        if self.status == 204 {
-            headers.extend(PREFLIGHT);
-        }
         let content = match &self.body {
             _ if head => js::Content::None,
             Body::Empty => js::Content::None,
