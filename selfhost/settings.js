@@ -10,7 +10,12 @@ import { resolve } from "node:path";
  */
 export const EXCHANGE_SETTINGS = [
   "DEFAULT_EXCHANGE",
+  "JOIN",
   "REGISTRATION_TOKEN",
+  "OPERATOR_TOKEN",
+  "EXCHANGES",
+  "TRUST_PROXY",
+  "LIMITS",
   "PUBLIC_URL",
   "ALLOWED_HOSTS",
   "DEFAULT_TIMEZONE",

@@ -9,6 +9,7 @@ use crate::domain::ids::ExchangeId;
 use crate::domain::limits::{NUDGE_AFTER, NUDGES};
 use crate::domain::member::quiet_hours::Zones;
 use crate::domain::member::sealed::Keys;
+use crate::domain::quota::Limits;
 use crate::domain::thread::status::Priority;
 use crate::domain::time::Timestamp;
 use crate::storage::s3;
@@ -19,8 +20,18 @@ use crate::storage::sigv4::Credentials;
 pub struct Config {
     /// `DEFAULT_EXCHANGE`: the exchange that `/health` names for clients without one.
     pub default_exchange: ExchangeId,
+    /// `JOIN`: who may register.
+    pub join: Join,
     /// `REGISTRATION_TOKEN`: the token that a new executor must present to register.
     pub registration_token: Option<String>,
+    /// `OPERATOR_TOKEN`: the bearer token of whoever runs this deployment.
+    pub operator_token: Option<String>,
+    /// `EXCHANGES`: the exchanges that can be founded, or `None` if any can.
+    pub exchanges: Option<Vec<ExchangeId>>,
+    /// `TRUST_PROXY`: how many proxies before the exchange add to `X-Forwarded-For`.
+    pub trusted_proxies: usize,
+    /// `LIMITS`: how much one may take.
+    pub limits: Limits,
     /// `PUBLIC_URL`: the URL at which people reach the exchange, without a slash at the end.
     pub public_url: Option<String>,
     /// `ALLOWED_HOSTS`: names under which an open exchange may be called, beside those that no
@@ -36,6 +47,46 @@ pub struct Config {
     pub nudges: Nudges,
     /// `STORAGE_TYPE`: where the bucket is.
     pub storage: Storage,
+}
+
+/// Who may register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Join {
+    /// Everybody.
+    Open,
+    /// Who has the registration token, or an invitation.
+    Token,
+    /// Who has an invitation. Only the founder of an exchange needs none, but the registration token
+    /// if one is set.
+    Invitation,
+}
+
+impl Join {
+    /// The word for it in the setting.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Token => "token",
+            Self::Invitation => "invitation",
+        }
+    }
+
+    /// Reads the setting. By default a token closes the exchange, and without one it is open.
+    fn read(given: Option<&str>, has_token: bool) -> Result<Self, ConfigError> {
+        let wrong = |problem| ConfigError::new("JOIN", problem);
+        match given {
+            None if has_token => Ok(Self::Token),
+            None => Ok(Self::Open),
+            Some("open") if has_token => Err(wrong(
+                "must not be open while REGISTRATION_TOKEN is set: nobody would be asked for it",
+            )),
+            Some("open") => Ok(Self::Open),
+            Some("token") if has_token => Ok(Self::Token),
+            Some("token") => Err(wrong("needs a REGISTRATION_TOKEN to be token")),
+            Some("invitation") => Ok(Self::Invitation),
+            Some(_) => Err(wrong("must be open, token or invitation")),
+        }
+    }
 }
 
 /// Where the bucket is.
@@ -167,9 +218,16 @@ impl Config {
         };
         let secrets = Keys::parse(&given("SECRETS_KEY").unwrap_or_default())
             .map_err(|problem| ConfigError::new("SECRETS_KEY", problem))?;
+        let registration_token = given("REGISTRATION_TOKEN");
         Ok(Self {
             default_exchange,
-            registration_token: given("REGISTRATION_TOKEN"),
+            join: Join::read(given("JOIN").as_deref(), registration_token.is_some())?,
+            registration_token,
+            operator_token: read_operator_token(given("OPERATOR_TOKEN"))?,
+            exchanges: read_exchanges(given("EXCHANGES").as_deref())?,
+            trusted_proxies: read_proxies(given("TRUST_PROXY").as_deref())?,
+            limits: Limits::read(given("LIMITS").as_deref())
+                .map_err(|problem| ConfigError::new("LIMITS", problem))?,
             public_url: public_url.transpose()?,
             allowed_hosts: read_hosts(&given("ALLOWED_HOSTS").unwrap_or_default())?,
             default_timezone,
@@ -181,15 +239,51 @@ impl Config {
     }
 }
 
+/// The token opens every exchange, so it must not be one that can be guessed, nor look like a key.
+fn read_operator_token(given: Option<String>) -> Result<Option<String>, ConfigError> {
+    let Some(token) = given else {
+        return Ok(None);
+    };
+    let is_visible = token.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_visible && (24..=256).contains(&token.len()) && !token.starts_with("mess_") {
+        return Ok(Some(token));
+    }
+    let problem = "must be 24 to 256 visible ASCII characters, and not begin with mess_";
+    Err(ConfigError::new("OPERATOR_TOKEN", problem))
+}
+
+fn read_exchanges(given: Option<&str>) -> Result<Option<Vec<ExchangeId>>, ConfigError> {
+    let read = |name: &str| {
+        let problem = "must be ids of exchanges, separated by commas";
+        ExchangeId::parse(name, "").map_err(|_| ConfigError::new("EXCHANGES", problem))
+    };
+    given
+        .map(|text| split_list(text).map(read).collect())
+        .transpose()
+}
+
+fn read_proxies(given: Option<&str>) -> Result<usize, ConfigError> {
+    let Some(text) = given else {
+        return Ok(0);
+    };
+    let number = text.parse().ok().filter(|number| (0..=10).contains(number));
+    let problem = "must be a number of proxies from 0 to 10";
+    number.ok_or_else(|| ConfigError::new("TRUST_PROXY", problem))
+}
+
+/// The items of a list that is separated by commas or white space.
+fn split_list(text: &str) -> impl Iterator<Item = &str> {
+    let items = text.split([',', ' ', '\t', '\n']);
+    items.filter(|item| !item.is_empty())
+}
+
 /// Reads names of hosts, separated by commas or white space.
 fn read_hosts(text: &str) -> Result<Vec<String>, ConfigError> {
-    let names = text.split([',', ' ', '\t', '\n']);
     let is_host = |name: &str| {
         let url = Url::parse(&format!("http://{name}/")).ok();
         url.is_some_and(|url| url.host_str() == Some(name))
     };
-    names
-        .filter(|name| !name.is_empty())
+    split_list(text)
         .map(|name| {
             let problem = "must be names of hosts, without ports, separated by commas";
             let name = name.to_ascii_lowercase();

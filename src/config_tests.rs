@@ -39,6 +39,58 @@ fn what_is_set() {
 }
 
 #[test]
+fn who_may_join() {
+    let join = |settings: &[(&str, &str)]| read(settings).map(|config| config.join.as_str());
+    let token = ("REGISTRATION_TOKEN", "secret");
+    assert_eq!(join(&[]), Ok("open"));
+    assert_eq!(join(&[token]), Ok("token"));
+    assert_eq!(join(&[("JOIN", "invitation")]), Ok("invitation"));
+    assert_eq!(join(&[token, ("JOIN", "invitation")]), Ok("invitation"));
+    assert_eq!(join(&[token, ("JOIN", "token")]), Ok("token"));
+    for wrong in [
+        &[token, ("JOIN", "open")][..],
+        &[("JOIN", "token")],
+        &[("JOIN", "Open")],
+    ] {
+        assert!(join(wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn an_operators_token_cannot_be_guessed() {
+    let token = "0123456789abcdef01234567";
+    let config = read(&[("OPERATOR_TOKEN", token)]).unwrap();
+    assert_eq!(config.operator_token.as_deref(), Some(token));
+    for wrong in [
+        "short",
+        "0123456789abcdef 01234567",
+        "mess_home_0123456789abcdef0123456789abcdef",
+        &"x".repeat(257),
+    ] {
+        let error = read(&[("OPERATOR_TOKEN", wrong)]).err().unwrap();
+        assert!(!error.to_string().contains(wrong), "{error}");
+    }
+}
+
+#[test]
+fn which_exchanges_there_may_be_and_who_is_trusted() {
+    let config = read(&[("EXCHANGES", "home, work"), ("TRUST_PROXY", "2")]).unwrap();
+    assert_eq!(config.exchanges.unwrap().len(), 2);
+    assert_eq!(config.trusted_proxies, 2);
+    let config = read(&[]).unwrap();
+    assert!(config.exchanges.is_none());
+    assert_eq!(config.trusted_proxies, 0);
+    for wrong in [
+        ("EXCHANGES", "home,a/b"),
+        ("TRUST_PROXY", "true"),
+        ("TRUST_PROXY", "11"),
+        ("LIMITS", "{\"call\": 5}"),
+    ] {
+        assert!(read(&[wrong]).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
 fn nudges_are_set_for_one_exchange_or_for_all() {
     let after = |nudges: &Nudges, exchange: &str, priority| -> Vec<String> {
         let exchange = ExchangeId::parse(exchange, "").unwrap();

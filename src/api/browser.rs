@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use super::problem::ApiError;
-use crate::config::{Config, Storage};
+use crate::config::{Config, Join, Storage};
 
 /// Checks that the exchange was called under a name of its own, where that matters.
 ///
@@ -59,9 +59,9 @@ fn host_of(url: &str) -> &str {
 }
 
 /// Whether pages could use what their readers can reach: not on Cloudflare, which everybody reaches,
-/// and not where a token is needed.
+/// and not where strangers cannot join.
 fn is_exposed(config: &Config) -> bool {
-    config.storage != Storage::R2 && config.registration_token.is_none()
+    config.storage != Storage::R2 && config.join == Join::Open
 }
 
 /// Whether no stranger can have made `host` a name of this server: an IP address, a name that no

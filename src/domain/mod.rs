@@ -10,6 +10,7 @@ pub mod json;
 pub mod key;
 pub mod limits;
 pub mod member;
+pub mod quota;
 pub mod text;
 pub mod thread;
 pub mod time;
