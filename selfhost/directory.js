@@ -25,14 +25,17 @@ const UNFINISHED = /^\..*\.tmp$/;
  */
 export const FOLDERS = [
   "attempts",
+  "audit",
   "capabilities",
   "conformance",
   "derived",
   "due",
   "events",
+  "exchanges",
   "executors",
   "external",
   "index",
+  "invitations",
   "keys",
   "streaks",
   "threads",

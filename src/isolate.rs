@@ -7,6 +7,9 @@ use crate::config::Config;
 use crate::delivery::tokens::Tokens;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::KeyHash;
+use crate::domain::member::access::{MemberKey, Role};
+use crate::domain::quota::Meter;
+use crate::domain::thread::status::Priority;
 use crate::domain::time::Timestamp;
 use crate::storage::disk;
 use crate::storage::rows::SummaryCache;
@@ -23,6 +26,12 @@ pub struct Isolate {
     pub config: RefCell<Option<Rc<Config>>>,
     /// Keys that were found in the bucket.
     pub keys: RefCell<HashMap<KeyHash, KnownKey>>,
+    /// Exchanges whose founder has registered.
+    pub founded: RefCell<HashSet<ExchangeId>>,
+    /// The time zones of exchanges.
+    pub zones: RefCell<HashMap<ExchangeId, Kept<Option<String>>>>,
+    /// How much callers have taken.
+    pub meter: RefCell<Meter>,
     /// What is known about the directory, if the bucket is one.
     pub disk: Rc<disk::Memory>,
     /// Summaries that the backend does not list.
@@ -51,11 +60,44 @@ impl Isolate {
     }
 }
 
+/// Something that the isolate trusts for a while without looking again.
+#[derive(Clone)]
+pub struct Kept<T> {
+    /// What was found.
+    pub value: T,
+    /// Until when.
+    pub until: Timestamp,
+}
+
 /// A key that was found in the bucket.
 #[derive(Clone)]
 pub struct KnownKey {
-    /// The executor that the key belongs to.
+    /// The exchange of its owner.
+    pub exchange: ExchangeId,
+    /// Whose key it is. This never changes.
     pub executor: ExecutorId,
-    /// Until when the isolate trusts this without looking again.
-    pub until: Timestamp,
+    /// What it is good for.
+    pub grant: Kept<Rc<Grant>>,
+}
+
+/// What a key is good for, with what its owner may do.
+#[derive(Debug, PartialEq)]
+pub struct Grant {
+    /// The key.
+    pub key: MemberKey,
+    /// The role of its owner, unless it owns the exchange.
+    pub role: Role,
+    /// The highest priority that its owner's requests may have, if there is a limit.
+    pub max_priority: Option<Priority>,
+}
+
+impl Isolate {
+    /// Looks again at the keys of a member at their next use.
+    pub fn doubt(&self, exchange: &ExchangeId, executor: &ExecutorId) {
+        for known in self.keys.borrow_mut().values_mut() {
+            if known.executor == *executor && known.exchange == *exchange {
+                known.grant.until = Timestamp::default();
+            }
+        }
+    }
 }

@@ -4,18 +4,24 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use percent_encoding::percent_decode_str;
+use sha2::{Digest as _, Sha256};
 use url::form_urlencoded;
 use worker::Request;
 
 use super::problem::ApiError;
-use super::{body, json};
+use super::{GET, HEAD, address, body, json};
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::ApiKey;
+use crate::domain::member::access::{AccessRefusal, Role, Scope};
+use crate::domain::quota::Quota;
 use crate::domain::text::{Fields, Invalid};
 use crate::domain::thread::state::Version;
+use crate::domain::thread::transition::Powers;
+use crate::isolate::Grant;
 use crate::service::ServiceError;
-use crate::service::members::authenticate::{Login, authenticate};
+use crate::service::members::authenticate::{Login, authenticate, is_known};
+use crate::service::members::exchange::is_owner;
 
 /// A request with its path parameters.
 pub struct Call {
@@ -36,11 +42,43 @@ pub struct Caller {
     pub exchange: ExchangeId,
     /// The executor that the key belongs to.
     pub executor: ExecutorId,
+    /// What it may do with this key.
+    pub grant: Rc<Grant>,
     /// Whether the exchange is complete. It is not while another server's bucket is being imported.
     pub is_imported: bool,
 }
 
 impl Caller {
+    /// Whether the caller sees only what is addressed to it.
+    pub fn is_guest(&self) -> bool {
+        self.grant.role == Role::Guest
+    }
+
+    /// Checks that the key is good for this.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not.
+    pub fn check(&self, scope: Scope) -> Result<(), ApiError> {
+        if self.grant.key.scopes.has(scope) {
+            Ok(())
+        } else {
+            Err(ServiceError::from(AccessRefusal::Scope(scope)).into())
+        }
+    }
+
+    /// What the caller may do to requests. Whether it stands in for others as an owner is found out
+    /// where it matters.
+    pub fn powers(&self) -> Powers {
+        let scopes = &self.grant.key.scopes;
+        Powers {
+            asks: scopes.has(Scope::Request),
+            executes: scopes.has(Scope::Execute),
+            stands_in: false,
+            is_guest: self.is_guest(),
+        }
+    }
+
     /// Corrects the outcome of a call about one thread. While another server's bucket is being
     /// imported, a missing thread may just not be imported yet.
     pub fn found<T>(&self, outcome: Result<T, ServiceError>) -> Result<T, ServiceError> {
@@ -49,6 +87,19 @@ impl Caller {
             outcome => outcome,
         }
     }
+}
+
+/// Who governs an exchange.
+pub struct Governor {
+    /// The exchange.
+    pub exchange: ExchangeId,
+    /// The member, or `None` if it is the operator of the deployment.
+    pub by: Option<ExecutorId>,
+}
+
+/// Compares digests, so that the time that this takes does not tell where two tokens differ.
+pub fn is_same(a: &str, b: &str) -> bool {
+    Sha256::digest(a.as_bytes()) == Sha256::digest(b.as_bytes())
 }
 
 impl Call {
@@ -65,12 +116,23 @@ impl Call {
         )?)
     }
 
-    /// The executor of the path.
-    pub fn executor(&self) -> Result<ExecutorId, ApiError> {
-        Ok(ExecutorId::parse(
-            &self.param("executor_id")?,
-            "executor_id",
-        )?)
+    /// The executor of the path. `me` stands for the caller.
+    pub fn executor(&self, caller: Option<&ExecutorId>) -> Result<ExecutorId, ApiError> {
+        let id = self.param("executor_id")?;
+        match caller {
+            Some(caller) if id == ExecutorId::ME => Ok(caller.clone()),
+            _ => Ok(ExecutorId::parse(&id, "executor_id")?),
+        }
+    }
+
+    /// Whether the executor of the path is `me`.
+    pub fn is_me(&self) -> bool {
+        self.params.get("executor_id").is_some_and(|id| id == ExecutorId::ME)
+    }
+
+    /// The id of a key, an invitation or a channel in the path.
+    pub fn item(&self) -> Result<String, ApiError> {
+        self.param("item_id")
     }
 
     /// The capability of the path, which may be any text.
@@ -95,28 +157,172 @@ impl Call {
         }
     }
 
+    /// Authenticates the caller, whose key must be good for `scope`.
+    pub async fn caller(&self, scope: Scope) -> Result<Caller, ApiError> {
+        let caller = self.caller_of_any_scope().await?;
+        caller.check(scope)?;
+        Ok(caller)
+    }
+
     /// Authenticates the caller: the executor that the bearer key belongs to, in the exchange of
     /// the path.
-    pub async fn caller(&self) -> Result<Caller, ApiError> {
+    pub async fn caller_of_any_scope(&self) -> Result<Caller, ApiError> {
         let exchange = self.exchange()?;
-        let header = self.header("Authorization").unwrap_or_default();
-        let key = header
-            .strip_prefix("Bearer ")
-            .and_then(|key| ApiKey::parse(key.trim()))
-            .ok_or(ApiError::Unauthenticated)?;
-        if *key.exchange() != exchange {
-            return Err(ApiError::OtherExchange);
+        let Some(given) = self.bearer() else {
+            return Err(ApiError::Unauthenticated);
+        };
+        let key = ApiKey::parse(&given);
+        let known = key.as_ref().is_some_and(|key| is_known(&self.app, key));
+        // A key that is known here is never refused for the address that it comes from.
+        let address = if known { None } else { self.address() };
+        if let Some(address) = &address {
+            self.check_quota(Quota::FailedLogins, address)?;
         }
-        let login = authenticate(&self.app, &key).await?;
+        let login = match &key {
+            Some(key) if *key.exchange() != exchange => Err(ApiError::OtherExchange),
+            Some(key) => match authenticate(&self.app, key).await {
+                Ok(login) => login.ok_or(ApiError::Unauthenticated),
+                Err(error) => Err(error.into()),
+            },
+            None => Err(ApiError::Unauthenticated),
+        };
+        if let (Err(error), Some(address)) = (&login, &address)
+            && error.is_failed_login()
+        {
+            // It is this call's answer that counts. The next one is refused.
+            let _ = self.take(Quota::FailedLogins, address);
+        }
         let Login {
             executor,
+            grant,
             is_imported,
-        } = login.ok_or(ApiError::Unauthenticated)?;
-        Ok(Caller {
+        } = login?;
+        let caller = Caller {
             exchange,
             executor,
+            grant,
             is_imported,
-        })
+        };
+        self.count(&caller)?;
+        Ok(caller)
+    }
+
+    /// Counts a call with a key.
+    fn count(&self, caller: &Caller) -> Result<(), ApiError> {
+        let key = caller.grant.key.hash.as_str();
+        self.take(Quota::Calls, key)?;
+        if ![GET, HEAD].contains(&self.method.as_str()) {
+            self.take(Quota::Changes, key)?;
+        }
+        Ok(())
+    }
+
+    /// Takes once from what `who` may take.
+    ///
+    /// # Errors
+    ///
+    /// Fails if that is nothing more.
+    pub fn take(&self, quota: Quota, who: &str) -> Result<(), ApiError> {
+        let (limits, now) = (&self.app.config.limits, self.app.clock.now());
+        let taken = self.app.isolate.meter.borrow_mut().take(limits, quota, who, now);
+        taken.map_err(|exceeded| ServiceError::Exceeded(exceeded).into())
+    }
+
+    fn check_quota(&self, quota: Quota, who: &str) -> Result<(), ApiError> {
+        let (limits, now) = (&self.app.config.limits, self.app.clock.now());
+        let checked = self.app.isolate.meter.borrow().check(limits, quota, who, now);
+        checked.map_err(|exceeded| ServiceError::Exceeded(exceeded).into())
+    }
+
+    /// Checks that the address of the client has not failed too often.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it has.
+    pub fn check_may_fail(&self) -> Result<(), ApiError> {
+        match self.address() {
+            Some(address) => self.check_quota(Quota::FailedLogins, &address),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes once from what the address of the client may take, unless it has no limit.
+    ///
+    /// # Errors
+    ///
+    /// Fails if that is nothing more.
+    pub fn take_by_address(&self, quota: Quota) -> Result<(), ApiError> {
+        match self.address() {
+            Some(address) => self.take(quota, &address),
+            None => Ok(()),
+        }
+    }
+
+    /// The address of the client, as far as it is limited.
+    fn address(&self) -> Option<String> {
+        address::of_client(&self.app.config, &self.request)
+    }
+
+    fn bearer(&self) -> Option<String> {
+        let header = self.header("Authorization")?;
+        let given = header.strip_prefix("Bearer ")?.trim();
+        Some(given.to_owned())
+    }
+
+    /// Whether the operator of the deployment calls.
+    fn is_operator(&self) -> bool {
+        match (&self.app.config.operator_token, self.bearer()) {
+            (Some(token), Some(given)) => is_same(&given, token),
+            _ => false,
+        }
+    }
+
+    /// Authenticates a member, or the operator of the deployment: then it is `None`.
+    pub async fn caller_or_operator(&self, scope: Scope) -> Result<Option<Caller>, ApiError> {
+        if self.is_operator() {
+            return Ok(None);
+        }
+        self.caller(scope).await.map(Some)
+    }
+
+    /// Authenticates who governs the exchange of the path: one of its owners, or the operator of the
+    /// deployment.
+    pub async fn governor(&self) -> Result<Governor, ApiError> {
+        let Some(caller) = self.caller_or_operator(Scope::Manage).await? else {
+            return Ok(Governor {
+                exchange: self.exchange()?,
+                by: None,
+            });
+        };
+        let owns = is_owner(&self.app, &caller.exchange, &caller.executor).await;
+        if owns.map_err(ServiceError::from)? {
+            Ok(Governor {
+                exchange: caller.exchange,
+                by: Some(caller.executor),
+            })
+        } else {
+            Err(ServiceError::from(AccessRefusal::OwnersOnly).into())
+        }
+    }
+
+    /// Authenticates who may change the executor of the path: itself, or who governs the exchange.
+    pub async fn itself_or_governor(&self) -> Result<(Governor, ExecutorId), ApiError> {
+        let caller = self.caller_or_operator(Scope::Manage).await?;
+        let id = self.executor(caller.as_ref().map(|caller| &caller.executor))?;
+        let governor = Governor {
+            exchange: self.exchange()?,
+            by: caller.map(|caller| caller.executor),
+        };
+        match &governor.by {
+            Some(by) if *by != id => {
+                let owns = is_owner(&self.app, &governor.exchange, by).await;
+                if !owns.map_err(ServiceError::from)? {
+                    return Err(ServiceError::from(AccessRefusal::OwnersOnly).into());
+                }
+            }
+            _ => {}
+        }
+        Ok((governor, id))
     }
 
     /// The query's parameters that are among `known`. Others are ignored.
@@ -206,6 +412,19 @@ pub fn versions(header: &str, weak: bool) -> Option<Vec<Version>> {
         number.map(|number| Version { number, is_due })
     };
     Some(header.split(',').filter_map(parse).collect())
+}
+
+/// The tags that an `If-Match` header names, without their quotes, or `None` for `*`. Weak tags match
+/// nothing.
+pub fn tags(header: &str) -> Option<Vec<String>> {
+    if header.trim() == "*" {
+        return None;
+    }
+    let tag = |tag: &str| -> Option<String> {
+        let tag = tag.trim().strip_prefix('"')?.strip_suffix('"')?;
+        Some(tag.to_owned())
+    };
+    Some(header.split(',').filter_map(tag).collect())
 }
 
 #[cfg(test)]

@@ -1,12 +1,18 @@
 //! The HTTP interface: what all requests and answers have in common.
 
+mod address;
+mod audit;
 mod body;
 mod browser;
 mod call;
 mod capabilities;
+mod channels;
+mod exchange;
 mod executors;
 mod health;
+mod invitations;
 mod json;
+mod keys;
 pub mod problem;
 mod register;
 pub mod reply;
@@ -25,7 +31,16 @@ use crate::runtime::log;
 use browser::check_host;
 use problem::ApiError;
 use reply::Reply;
-use router::{GET, HEAD, HEALTH, OPTIONS, route};
+use router::{HEALTH, route};
+
+/// The methods.
+const DELETE: &str = "DELETE";
+const GET: &str = "GET";
+const HEAD: &str = "HEAD";
+const OPTIONS: &str = "OPTIONS";
+const PATCH: &str = "PATCH";
+const POST: &str = "POST";
+const PUT: &str = "PUT";
 
 /// What the server's log says about a request.
 #[derive(Serialize)]

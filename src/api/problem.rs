@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::domain::member::access::{AccessRefusal, Dead, Useless};
+use crate::domain::quota::{Exceeded, Quota};
 use crate::domain::text::Invalid;
 use crate::domain::thread::transition::Refusal;
 use crate::runtime::log;
@@ -145,6 +147,16 @@ impl ApiError {
         self.problem()
     }
 
+    /// Whether it says that a key is not valid.
+    pub fn is_failed_login(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthenticated
+                | Self::OtherExchange
+                | Self::Service(ServiceError::Access(AccessRefusal::Dead(_)))
+        )
+    }
+
     /// The cause to log, if the error is the server's own.
     fn cause(&self) -> Option<String> {
         match self {
@@ -256,7 +268,17 @@ fn problem_of_service(error: ServiceError) -> Problem {
         ServiceError::NoExecutor => {
             Problem::new(404, "no_such_executor", "There is no such executor.")
         }
+        ServiceError::NoExchange => {
+            Problem::new(404, "no_such_exchange", "There is no such exchange.")
+        }
         ServiceError::Refused(refusal) => problem_of_refusal(refusal),
+        ServiceError::Access(refusal) => problem_of_access(refusal),
+        ServiceError::Exceeded(exceeded) => problem_of_limit(exceeded),
+        ServiceError::ProfileDiffers => Problem::new(
+            412,
+            "version_differs",
+            "Your profile has changed since you read it; read it again.",
+        ),
         ServiceError::AlreadyRegistered => Problem::new(
             409,
             "already_registered",
@@ -353,8 +375,124 @@ fn problem_of_refusal(refusal: Refusal) -> Problem {
             format!("Nothing waits for a reply; the request is {status}."),
         )
         .with("status", status.as_str()),
+        Refusal::Scope(scope) => problem_of_access(AccessRefusal::Scope(scope)),
+        Refusal::NotAddressed => problem_of_service(ServiceError::NoThread),
         Refusal::Invalid(invalid) => problem_of_invalid(invalid),
     }
+}
+
+fn problem_of_access(refusal: AccessRefusal) -> Problem {
+    match refusal {
+        AccessRefusal::Dead(dead) => {
+            let (code, sentence) = match dead {
+                Dead::Revoked => ("key_revoked", "This key was revoked."),
+                Dead::Expired => ("key_expired", "The time of this key is over."),
+            };
+            Problem::new(401, code, sentence).header("WWW-Authenticate", &"Bearer")
+        }
+        AccessRefusal::Suspended => Problem::new(
+            403,
+            "suspended",
+            "An owner of this exchange has suspended you for the time being.",
+        ),
+        AccessRefusal::Scope(scope) => {
+            let scope = scope.as_str();
+            let error = format!("This key is not good for that: it lacks the scope {scope}.");
+            Problem::new(403, "scope", error).with("scope", scope)
+        }
+        AccessRefusal::OwnersOnly => Problem::new(
+            403,
+            "owners_only",
+            "Only an owner of this exchange may do this.",
+        ),
+        AccessRefusal::NotForGuests => {
+            Problem::new(403, "not_for_guests", "A guest of this exchange may not do this.")
+        }
+        AccessRefusal::MaxPriority(priority) => {
+            let priority = priority.as_str();
+            let error = format!("Your requests may have the priority {priority} at most.");
+            Problem::new(403, "max_priority", error).with("max_priority", priority)
+        }
+        AccessRefusal::LastOwner => Problem::new(
+            409,
+            "last_owner",
+            "This is the last owner of the exchange: make somebody else an owner first.",
+        ),
+        AccessRefusal::IsOwner => Problem::new(
+            409,
+            "is_owner",
+            "An owner cannot be suspended: give it another role first.",
+        ),
+        AccessRefusal::Invitation(useless) => {
+            let sentence = match useless {
+                Useless::Unknown => "There is no invitation with this code.",
+                Useless::Expired => "The time of this invitation is over; ask for another.",
+                Useless::UsedUp => "This invitation was used already; ask for another.",
+                Useless::Revoked => "This invitation was taken back; ask for another.",
+            };
+            Problem::new(403, "invitation", sentence).with("reason", useless.as_str())
+        }
+        AccessRefusal::TokenNeeded => ApiError::RegistrationToken.problem(),
+        AccessRefusal::InvitationNeeded => Problem::new(
+            403,
+            "invitation_needed",
+            "Who joins this exchange needs an invitation: give its code as invitation.",
+        ),
+        AccessRefusal::NotFounded => Problem::new(
+            403,
+            "not_founded",
+            "There is no such exchange, and this deployment founds others only.",
+        ),
+        AccessRefusal::Full { limit } => Problem::new(
+            409,
+            "exchange_full",
+            format!("This exchange has {limit} members, as many as it may have."),
+        )
+        .with("limit", limit),
+        AccessRefusal::SameButForCase { other } => Problem::new(
+            409,
+            "already_registered",
+            format!("{other} is registered already, which differs in case only; choose another."),
+        ),
+        AccessRefusal::TokenUsed => Problem::new(
+            409,
+            "token_used",
+            "This token was used for another registration; draw a new one.",
+        ),
+        AccessRefusal::NoKey => Problem::new(404, "no_such_key", "There is no such key."),
+        AccessRefusal::NoInvitation => {
+            Problem::new(404, "no_such_invitation", "There is no such invitation.")
+        }
+        AccessRefusal::NoChannel => {
+            Problem::new(404, "no_such_channel", "There is no such channel.")
+        }
+        AccessRefusal::TooMany { what, limit } => Problem::new(
+            409,
+            "too_many",
+            format!("There may be at most {limit} {what}; end some that are not needed."),
+        )
+        .with("limit", limit),
+    }
+}
+
+/// Says what was taken too often, and when it may be taken again.
+fn problem_of_limit(exceeded: Exceeded) -> Problem {
+    let Exceeded { quota, limit, wait } = exceeded;
+    let period = quota.period().to_string();
+    let seconds = wait.saturating_add(999).checked_div(1_000).unwrap_or(wait);
+    let error = match quota {
+        Quota::Registrations => format!("There may be {limit} registrations in {period} from one address."),
+        Quota::FailedLogins => format!("There may be {limit} failed authentications in {period} from one address."),
+        Quota::Calls | Quota::Changes | Quota::Tests | Quota::Requests => {
+            format!("There may be {limit} {} in {period}.", quota.as_str())
+        }
+    };
+    Problem::new(429, "too_many_requests", format!("{error} Try again in {seconds} s."))
+        .with("limit", limit)
+        .with("of", quota.as_str())
+        .with("period", period)
+        .with("retry_after", seconds)
+        .header("Retry-After", &seconds)
 }
 
 #[cfg(test)]

@@ -1,17 +1,21 @@
 //! `POST /register`: joins an exchange.
 
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::browser::check_origin;
-use super::call::Call;
+use super::call::{Call, is_same};
 use super::problem::ApiError;
 use super::reply::Reply;
-use crate::domain::ids::ExecutorId;
+use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::key::ApiKey;
 use crate::domain::limits::EXECUTOR_BYTES;
-use crate::domain::text::Invalid;
+use crate::domain::member::access::{AccessRefusal, Kind, Useless};
+use crate::domain::member::invitation::Code;
+use crate::domain::quota::Quota;
+use crate::domain::text::{Fields, Invalid};
+use crate::service::ServiceError;
 use crate::service::members::executors::parse_profile;
-use crate::service::members::register::register;
+use crate::service::members::register::{Joining, register};
 
 /// 201 with the key, which is shown only this once.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
@@ -20,39 +24,88 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     check_origin(&call.app.config, &url, origin.as_deref())?;
     // A token in the header decides before anything of the body is read.
     let in_header = call.header("X-Registration-Token");
-    if in_header.is_some() {
-        check_token(&call, in_header.as_deref())?;
+    if in_header.as_deref().is_some_and(|given| !opens(&call, given)) {
+        return Err(refused(&call));
     }
     let mut fields = call.fields(EXECUTOR_BYTES).await?;
     let in_body = fields.take_string("registration_token")?;
-    if in_header.is_none() {
-        check_token(&call, in_body.as_deref())?;
+    let given = in_header.or(in_body);
+    let has_token = given.as_deref().is_some_and(|given| opens(&call, given));
+    let joining = parse(&call, &exchange, &mut fields, has_token)?;
+    if joining.code.is_none() {
+        if !has_token && call.app.config.registration_token.is_some() {
+            return Err(refused(&call));
+        }
+        call.take_by_address(Quota::Registrations)?;
+    } else {
+        call.check_may_fail()?;
     }
-    let id = ExecutorId::parse(&fields.require_string("executor_id")?, "executor_id")?;
-    if id.as_str() == ExecutorId::EXCHANGE {
-        let problem = "must not be exchange: that is the server itself";
-        return Err(Invalid::new("executor_id", problem).into());
+    let registered = register(&call.app, exchange, joining).await;
+    if let Err(ServiceError::Access(AccessRefusal::Invitation(_))) = &registered {
+        // It is this call's answer that counts. The next one is refused.
+        let _ = call.take_by_address(Quota::FailedLogins);
     }
-    let profile = parse_profile(&call.app, &mut fields)?;
-    let key = register(&call.app, exchange, id.clone(), profile).await?;
+    let joined = registered?;
     let body = json!({
-        "executor_id": id,
-        "api_key": key.reveal(),
+        "executor_id": joined.executor,
+        "api_key": joined.key.reveal(),
+        "role": joined.role,
         "message": "Keep this API key: it is not shown again.",
     });
     Ok(Reply::json(201, &body))
 }
 
-fn check_token(call: &Call, given: Option<&str>) -> Result<(), ApiError> {
-    match &call.app.config.registration_token {
-        Some(expected) if !given.is_some_and(|token| is_same(token, expected)) => {
-            Err(ApiError::RegistrationToken)
+fn parse(
+    call: &Call,
+    exchange: &ExchangeId,
+    fields: &mut Fields,
+    has_token: bool,
+) -> Result<Joining, ApiError> {
+    let code = match fields.take_string("invitation")? {
+        Some(text) => {
+            let code = Code::parse(&text).ok_or(ServiceError::from(Useless::Unknown));
+            if code.is_err() {
+                call.check_may_fail()?;
+                let _ = call.take_by_address(Quota::FailedLogins);
+            }
+            Some(code?)
         }
-        _ => Ok(()),
+        None => None,
+    };
+    let id = fields.take_string("executor_id")?;
+    let id = match id {
+        Some(id) => Some(ExecutorId::parse_new(&id, "executor_id")?),
+        None if code.is_some() => None,
+        None => return Err(Invalid::new("executor_id", "is required").into()),
+    };
+    let drawn = fields.take_string("token")?;
+    let drawn = drawn.map(|token| {
+        let problem = "must be 40 lower-case hex digits that were drawn at random";
+        ApiKey::from_token(exchange, &token).ok_or_else(|| Invalid::new("token", problem))
+    });
+    Ok(Joining {
+        id,
+        drawn: drawn.transpose()?,
+        code,
+        kind: Kind::take(fields)?,
+        profile: parse_profile(&call.app, fields)?,
+        has_token,
+    })
+}
+
+/// Whether a registration token is the right one, or none is needed.
+fn opens(call: &Call, given: &str) -> bool {
+    match &call.app.config.registration_token {
+        Some(expected) => is_same(given, expected),
+        None => true,
     }
 }
 
-/// Compares digests, so that the time that this takes does not tell where two tokens differ.
-fn is_same(a: &str, b: &str) -> bool {
-    Sha256::digest(a.as_bytes()) == Sha256::digest(b.as_bytes())
+/// A token that is missing or wrong counts as a failed authentication.
+fn refused(call: &Call) -> ApiError {
+    if let Err(error) = call.check_may_fail() {
+        return error;
+    }
+    let _ = call.take_by_address(Quota::FailedLogins);
+    ApiError::RegistrationToken
 }

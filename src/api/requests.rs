@@ -4,9 +4,12 @@ use super::call::{Call, Caller, versions};
 use super::problem::ApiError;
 use super::reply::Reply;
 use crate::domain::limits::BODY_BYTES;
+use crate::domain::member::access::{AccessRefusal, Scope};
+use crate::domain::quota::Quota;
 use crate::domain::text::{Fields, Invalid};
 use crate::domain::thread::posted::NewRequest;
 use crate::domain::thread::transition::Update;
+use crate::service::ServiceError;
 use crate::service::requests::create::create;
 use crate::service::requests::list::list as list_requests;
 use crate::service::requests::read;
@@ -15,13 +18,20 @@ use crate::service::requests::view::{Changed, ListQuery, Page, Posted, Reading, 
 
 /// 201 with the ref of a new request.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
+    let caller = call.caller(Scope::Request).await?;
     let Caller {
         exchange, executor, ..
-    } = call.caller().await?;
+    } = &caller;
+    call.take(Quota::Requests, &format!("{exchange}/{executor}"))?;
     let fields = call.fields(BODY_BYTES).await?;
-    let nudge_after = |priority| call.app.config.nudges.after(&exchange, priority);
+    let nudge_after = |priority| call.app.config.nudges.after(exchange, priority);
     let request = NewRequest::parse(fields, call.app.clock.now(), nudge_after)?;
-    let state = create(&call.app, exchange.clone(), executor, request).await?;
+    if let Some(most) = caller.grant.max_priority
+        && request.priority() > most
+    {
+        return Err(ServiceError::from(AccessRefusal::MaxPriority(most)).into());
+    }
+    let state = create(&call.app, exchange.clone(), executor.clone(), request).await?;
     let location = format!("/api/v1/exchanges/{exchange}/requests/{}", state.reference);
     let version = state.version_as_of(call.app.clock.now());
     Ok(Reply::json(201, &Posted::of(&state))
@@ -32,11 +42,15 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
 /// 200 with the request as of now, or 304 if the client has this version and nothing has fallen due
 /// since.
 pub async fn get(call: Call) -> Result<Reply, ApiError> {
-    let caller = call.caller().await?;
+    let caller = call.caller(Scope::Read).await?;
     let reference = call.reference()?;
     let loaded = caller.found(read::get(&call.app, &caller.exchange, &reference).await)?;
     let mut thread = loaded.document;
     let now = call.app.clock.now();
+    // A guest is not told that there is something that is not for it.
+    if caller.is_guest() && !thread.state.is_addressed_to(&caller.executor) {
+        return Err(ServiceError::NoThread.into());
+    }
     let version = thread.state.version_as_of(now);
     let known = call
         .header("If-None-Match")
@@ -68,7 +82,7 @@ async fn change(
     needs_body: bool,
     parse: fn(Fields) -> Result<Update, Invalid>,
 ) -> Result<Reply, ApiError> {
-    let caller = call.caller().await?;
+    let caller = call.caller_of_any_scope().await?;
     let reference = call.reference()?;
     let accepted = call.header("If-Match");
     let fields = if needs_body {
@@ -81,6 +95,7 @@ async fn change(
         reference,
         actor: caller.executor.clone(),
         update: parse(fields)?,
+        powers: caller.powers(),
         versions: accepted.and_then(|header| versions(&header, false)),
     };
     let state = caller.found(update(&call.app, request).await)?;
@@ -92,11 +107,12 @@ async fn change(
 
 /// 200 with a page of requests.
 pub async fn list(call: Call) -> Result<Reply, ApiError> {
-    let caller = call.caller().await?;
+    let caller = call.caller(Scope::Read).await?;
     let given = call.query(&ListQuery::NAMES)?;
     let parameter = |name| given.get(name).map(String::as_str);
     let query = ListQuery(&parameter);
-    let filter = query.filter()?;
+    let mut filter = query.filter(&caller.executor)?;
+    filter.guest = caller.is_guest().then(|| caller.executor.clone());
     let (limit, cursor) = (query.limit()?, query.cursor(&caller.exchange, &filter)?);
     let listed = list_requests(&call.app, &caller.exchange, &filter, limit, cursor.as_ref());
     let listed = listed.await?;

@@ -10,18 +10,12 @@ use worker::{Env, Request, Response, RouteContext, Router};
 use super::call::Call;
 use super::problem::ApiError;
 use super::reply::Reply;
-use super::{capabilities, executors, health, register, requests};
+use super::{DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT};
+use super::{audit, capabilities, channels, exchange, executors, health, invitations, keys, register, requests};
 use crate::app::App;
 
-/// The method GET.
-pub const GET: &str = "GET";
-pub const HEAD: &str = "HEAD";
 /// The path under which this server reports its health.
 pub const HEALTH: &str = "/health";
-pub const OPTIONS: &str = "OPTIONS";
-const PATCH: &str = "PATCH";
-const POST: &str = "POST";
-const PUT: &str = "PUT";
 
 type Handler = fn(Call) -> LocalBoxFuture<'static, Result<Reply, ApiError>>;
 
@@ -64,7 +58,53 @@ const ROUTES: &[Route] = &[
         methods: &[
             (GET, |call| Box::pin(executors::get(call))),
             (PATCH, |call| Box::pin(executors::patch(call))),
+            (DELETE, |call| Box::pin(executors::delete(call))),
         ],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors/:executor_id/keys",
+        methods: &[
+            (GET, |call| Box::pin(keys::list(call))),
+            (POST, |call| Box::pin(keys::post(call))),
+        ],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors/:executor_id/keys/:item_id",
+        methods: &[(DELETE, |call| Box::pin(keys::delete(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors/:executor_id/channels",
+        methods: &[(POST, |call| Box::pin(channels::post(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/executors/:executor_id/channels/:item_id",
+        methods: &[(DELETE, |call| Box::pin(channels::delete(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/exchange",
+        methods: &[
+            (GET, |call| Box::pin(exchange::get(call))),
+            (PATCH, |call| Box::pin(exchange::patch(call))),
+        ],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/invitations",
+        methods: &[
+            (GET, |call| Box::pin(invitations::list(call))),
+            (POST, |call| Box::pin(invitations::post(call))),
+        ],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/invitations/lookup",
+        methods: &[(POST, |call| Box::pin(invitations::look_up(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/invitations/:item_id",
+        methods: &[(DELETE, |call| Box::pin(invitations::delete(call)))],
+    },
+    Route {
+        path: "/api/v1/exchanges/:exchange_id/audit",
+        methods: &[(GET, |call| Box::pin(audit::list(call)))],
     },
     Route {
         path: "/api/v1/exchanges/:exchange_id/executors/:executor_id/deliveries",
@@ -230,6 +270,6 @@ fn exchange_of_folder(path: &str) -> Option<&str> {
 }
 
 async fn nothing_here(call: Call) -> Result<Reply, ApiError> {
-    call.caller().await?;
+    call.caller_of_any_scope().await?;
     Err(ApiError::NoPath)
 }

@@ -8,6 +8,7 @@ use super::notice::{Names, News, Notice, What};
 use super::provider::{Provider, uses_external_id};
 use super::{CHANNELS, HOOKS};
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref, derived_id};
+use crate::domain::member::access::Role;
 use crate::domain::member::executor::{Executor, Wants, entry_id, is_enabled};
 use crate::domain::member::forms::{given, text};
 use crate::domain::member::quiet_hours::{QuietHours, Zones};
@@ -112,7 +113,8 @@ impl Subscription {
         }
     }
 
-    /// The channel or hook in an executor's record, and its provider.
+    /// The channel or hook in an executor's record, and its provider. There is none if the executor is
+    /// suspended.
     pub fn find<'a>(
         &self,
         executor: &'a Executor,
@@ -123,7 +125,8 @@ impl Subscription {
             (Self::Hook(_), Some(event)) => (executor.hooks(event), HOOKS),
             (Self::Hook(_), None) => return None,
         };
-        let entry = list.iter().find(|entry| entry_id(entry) == self.id())?;
+        let is_ours = |entry: &&Value| executor.access.is_active() && entry_id(entry) == self.id();
+        let entry = list.iter().find(is_ours)?;
         Some((entry.as_object()?, provider_of(entry, providers)?))
     }
 }
@@ -133,21 +136,43 @@ fn provider_of(entry: &Value, providers: &'static [Provider]) -> Option<&'static
     providers.iter().find(|provider| provider.form.name == name)
 }
 
+/// Somebody who may be told, as far as the list of executors shows.
+#[derive(Clone, Copy)]
+pub struct Hearer<'a> {
+    /// Its id.
+    pub id: &'a ExecutorId,
+    /// The capabilities that it has.
+    pub capabilities: &'a [Value],
+    /// Whether it is a guest, who hears only of what is addressed to it.
+    pub is_guest: bool,
+}
+
+impl<'a> Hearer<'a> {
+    fn of(executor: &'a Executor) -> Self {
+        Self {
+            id: &executor.id,
+            capabilities: &executor.capabilities,
+            is_guest: executor.access.role == Role::Guest,
+        }
+    }
+}
+
 /// Whether an executor may be owed a delivery, as far as the list of executors shows.
-pub fn is_concerned(id: &ExecutorId, wants: &Wants, capabilities: &[Value], news: &News) -> bool {
+pub fn is_concerned(hearer: Hearer<'_>, wants: &Wants, news: &News) -> bool {
     let by_channel = wants
         .channels
-        .is_some_and(|least| notifies(id, least, capabilities, &news.whole));
+        .is_some_and(|least| notifies(hearer, least, &news.whole));
     let is_wanted = |step: &Notice| {
         let event = step.hook_event();
         event.is_some_and(|event| wants.hooks.iter().any(|name| name == event.as_str()))
-            && addresses(id, capabilities, step)
+            && addresses(hearer, step)
     };
     by_channel || news.steps.iter().any(is_wanted)
 }
 
 /// Whether to notify an executor that wants notices from priority `least` up.
-fn notifies(id: &ExecutorId, least: Priority, capabilities: &[Value], notice: &Notice) -> bool {
+fn notifies(hearer: Hearer<'_>, least: Priority, notice: &Notice) -> bool {
+    let id = hearer.id;
     let thread = notice.thread.as_ref();
     let is_for = |test: fn(&ThreadState, &ExecutorId) -> bool| thread.is_some_and(|t| test(t, id));
     // A reminder goes to the same people as a new request: everyone but the requestor.
@@ -157,33 +182,32 @@ fn notifies(id: &ExecutorId, least: Priority, capabilities: &[Value], notice: &N
         && is_for(|thread, id| thread.executor_id.as_ref() == Some(id));
     notice.actor != *id
         && !is_own
-        && addresses(id, capabilities, notice)
-        && (notice.priority() >= least || has_asked || is_for(is_escalated))
+        && addresses(hearer, notice)
+        && (notice.priority() >= least || has_asked || is_for(ThreadState::is_escalated_to))
 }
 
-/// Whether a request concerns an executor at all: the executor has the required capabilities, takes
-/// part in it, or is the one that it was escalated to.
-fn addresses(id: &ExecutorId, capabilities: &[Value], notice: &Notice) -> bool {
+/// Whether a request concerns an executor at all: the executor has the required capabilities (and is
+/// no guest), takes part in it, or is the one that it was escalated to.
+fn addresses(hearer: Hearer<'_>, notice: &Notice) -> bool {
     let Some(thread) = &notice.thread else {
         return true;
     };
-    thread.terms.missing_from(capabilities).is_empty()
+    let id = hearer.id;
+    (!hearer.is_guest && thread.terms.missing_from(hearer.capabilities).is_empty())
         || takes_part(thread, id)
         || notice
             .before
             .as_ref()
             .is_some_and(|before| takes_part(before, id))
-        || is_escalated(thread, id)
-}
-
-/// Whether nobody claimed the request and so it was escalated to the executor.
-fn is_escalated(thread: &ThreadState, id: &ExecutorId) -> bool {
-    thread.nudges > 0 && thread.terms.escalate_to.contains(id)
+        || thread.is_escalated_to(id)
 }
 
 /// The deliveries that `news` owes to `executor`.
 pub fn plan(news: &News, executor: &Executor, moment: &Moment) -> Vec<Owed> {
     let mut owed = Vec::new();
+    if !executor.access.is_active() {
+        return owed;
+    }
     let mut owe = |subscription, step, quiet_end: Option<Timestamp>| {
         owed.push(Owed {
             executor_id: executor.id.clone(),
@@ -195,8 +219,8 @@ pub fn plan(news: &News, executor: &Executor, moment: &Moment) -> Vec<Owed> {
             unkept_id: None,
         });
     };
-    let (whole, capabilities) = (&news.whole, &executor.capabilities);
-    if notifies(&executor.id, executor.min_priority(), capabilities, whole) {
+    let (whole, hearer) = (&news.whole, Hearer::of(executor));
+    if notifies(hearer, executor.min_priority(), whole) {
         for entry in executor.notifications.iter().filter(|entry| is_on(entry)) {
             if let Some(provider) = provider_of(entry, CHANNELS)
                 && !has_been_cleared(provider, whole, &executor.id)
@@ -210,7 +234,7 @@ pub fn plan(news: &News, executor: &Executor, moment: &Moment) -> Vec<Owed> {
         let Some(event) = notice.hook_event() else {
             continue;
         };
-        if !addresses(&executor.id, capabilities, notice) {
+        if !addresses(hearer, notice) {
             continue;
         }
         for entry in executor.hooks(event).iter().filter(|entry| is_on(entry)) {

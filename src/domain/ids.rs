@@ -7,8 +7,12 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::limits::ID_CHARS;
-use super::text::Invalid;
+use super::text::{Invalid, is_like_exchange};
 use super::time::Timestamp;
+
+/// The digits of what people may have to read and type. I, L, O and U are left out because they are
+/// easily misread or misheard.
+pub const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// Whether `text` matches `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`.
 fn is_name(text: &str) -> bool {
@@ -67,6 +71,52 @@ impl ExecutorId {
     /// The id of the exchange itself as an actor. Nobody can register under it.
     pub const EXCHANGE: &str = "exchange";
 
+    /// What stands for the caller in paths and filters. Nobody can register under it.
+    pub const ME: &str = "me";
+
+    /// Reads an id under which somebody wants to register.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is no id, or if it stands for something else or looks like it.
+    pub fn parse_new(text: &str, path: &str) -> Result<Self, Invalid> {
+        let id = Self::parse(text, path)?;
+        if is_like_exchange(text) {
+            return Err(Invalid::new(path, "must not look like exchange: that is the server itself"));
+        }
+        if text.eq_ignore_ascii_case(Self::ME) {
+            return Err(Invalid::new(path, "must not be me: that stands for whoever calls"));
+        }
+        Ok(id)
+    }
+
+    /// Makes an id from a name in any script: of its Latin letters and digits, or else of `random`.
+    /// While `is_taken`, it is numbered.
+    pub fn from_name(name: &str, random: [u8; 8], is_taken: impl Fn(&str) -> bool) -> Self {
+        let mut base = String::new();
+        for c in name.chars().flat_map(char::to_lowercase) {
+            match latin(c) {
+                Some(letters) => base.push_str(letters),
+                None if c.is_ascii_alphanumeric() => base.push(c),
+                None if !base.is_empty() && !base.ends_with('-') => base.push('-'),
+                None => {}
+            }
+        }
+        // Room for a number.
+        base.truncate(ID_CHARS.saturating_sub(8));
+        let mut base = base.trim_end_matches('-').to_owned();
+        if base.is_empty() || Self::parse_new(&base, "").is_err() {
+            let digits = random
+                .iter()
+                .filter_map(|byte| ALPHABET.get(usize::from(byte % 32)))
+                .map(|digit| char::from(digit.to_ascii_lowercase()));
+            base = "member-".chars().chain(digits).collect();
+        }
+        let numbered = (2..1_000_000).map(|number| format!("{base}-{number}"));
+        let mut candidates = std::iter::once(base.clone()).chain(numbered);
+        Self(candidates.find(|id| !is_taken(id)).unwrap_or(base))
+    }
+
     /// The exchange itself, as the actor of what happens because a moment has come.
     pub fn exchange() -> Self {
         Self(Self::EXCHANGE.to_owned())
@@ -78,16 +128,40 @@ impl ExecutorId {
     }
 }
 
+/// A lower-case letter of a European alphabet in plain Latin letters.
+fn latin(c: char) -> Option<&'static str> {
+    Some(match c {
+        'à' | 'á' | 'â' | 'ã' | 'å' | 'ā' | 'ă' | 'ą' => "a",
+        'ä' | 'æ' => "ae",
+        'ç' | 'ć' | 'č' | 'ĉ' | 'ċ' => "c",
+        'ď' | 'đ' | 'ð' => "d",
+        'è' | 'é' | 'ê' | 'ë' | 'ē' | 'ė' | 'ę' | 'ě' => "e",
+        'ğ' | 'ģ' | 'ĝ' | 'ġ' => "g",
+        'ì' | 'í' | 'î' | 'ï' | 'ī' | 'į' | 'ı' => "i",
+        'ķ' => "k",
+        'ĺ' | 'ļ' | 'ľ' | 'ł' => "l",
+        'ñ' | 'ń' | 'ņ' | 'ň' => "n",
+        'ò' | 'ó' | 'ô' | 'õ' | 'ō' | 'ő' => "o",
+        'ö' | 'ø' | 'œ' => "oe",
+        'ŕ' | 'ř' => "r",
+        'ś' | 'š' | 'ş' | 'ș' => "s",
+        'ß' => "ss",
+        'ť' | 'ţ' | 'ț' => "t",
+        'þ' => "th",
+        'ù' | 'ú' | 'û' | 'ū' | 'ů' | 'ű' | 'ų' => "u",
+        'ü' => "ue",
+        'ý' | 'ÿ' => "y",
+        'ź' | 'ż' | 'ž' => "z",
+        _ => return None,
+    })
+}
+
 /// Names a thread: the UTC date of its creation and 4 to 6 characters, as in `2025-02-01-XY1Z`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ref(String);
 
 impl Ref {
-    /// The characters of a new ref's random part. I, L, O and U are left out because they are
-    /// easily misread or misheard.
-    const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-
     /// A new ref for a thread created at `now`, from five random bytes, of which 25 bits count.
     ///
     /// The random part has five characters, where other servers draw four, so a new ref never
@@ -96,7 +170,7 @@ impl Ref {
         let (year, month, day) = now.date();
         let tail: String = random
             .iter()
-            .filter_map(|byte| Self::ALPHABET.get(usize::from(byte % 32)))
+            .filter_map(|byte| ALPHABET.get(usize::from(byte % 32)))
             .map(|byte| char::from(*byte))
             .collect();
         Self(format!("{year:04}-{month:02}-{day:02}-{tail}"))
@@ -175,6 +249,34 @@ mod tests {
         ] {
             assert!(ExchangeId::parse(bad, "exchange_id").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn ids_that_stand_for_something_else() {
+        for bad in ["exchange", "Exchange", "EX-CHANGE", "3xchange", "exch4ng3", "the_exchange", "me", "Me"] {
+            assert!(ExecutorId::parse_new(bad, "").is_err(), "{bad}");
+        }
+        for good in ["exchanger", "meg", "stock-exchange", "phone"] {
+            assert!(ExecutorId::parse_new(good, "").is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn ids_from_names() {
+        let id = |name: &str, taken: &[&str]| {
+            let made = ExecutorId::from_name(name, [7; 8], |id| taken.contains(&id));
+            assert!(ExecutorId::parse_new(made.as_str(), "").is_ok(), "{made}");
+            made.as_str().to_owned()
+        };
+        assert_eq!(id("Anna", &[]), "anna");
+        assert_eq!(id("Anna", &["anna", "anna-2"]), "anna-3");
+        assert_eq!(id("  Jürgen  Groß (Küche) ", &[]), "juergen-gross-kueche");
+        assert_eq!(id("Łukasz Żółć", &[]), "lukasz-zolc");
+        assert_eq!(id("小明", &[]), "member-77777777");
+        assert_eq!(id("Exchange", &[]), "member-77777777");
+        assert_eq!(id("me", &[]), "member-77777777");
+        assert_eq!(id("👋", &[]), "member-77777777");
+        assert_eq!(id(&"x".repeat(200), &[]).len(), 56);
     }
 
     #[test]

@@ -26,7 +26,21 @@ pub struct ApiKey {
 impl ApiKey {
     /// Makes a new key of `exchange` from 20 random bytes.
     pub fn new(exchange: &ExchangeId, random: [u8; 20]) -> Self {
-        let body = format!("mess_{exchange}_{}", to_hex(&random));
+        Self::of(exchange, &to_hex(&random))
+    }
+
+    /// Makes a key of `exchange` from a token that a client drew: 40 lower-case hex digits. Returns
+    /// `None` if the token is none, or cannot have been drawn at random.
+    pub fn from_token(exchange: &ExchangeId, token: &str) -> Option<Self> {
+        let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_hex = token.len() == RANDOM_DIGITS && token.as_bytes().iter().all(is_digit);
+        // Of forty random digits, fewer than eight are different once in 10^12 times.
+        let different: std::collections::BTreeSet<_> = token.bytes().collect();
+        (is_hex && different.len() >= 8).then(|| Self::of(exchange, token))
+    }
+
+    fn of(exchange: &ExchangeId, token: &str) -> Self {
+        let body = format!("mess_{exchange}_{token}");
         let text = format!("{body}{}", checksum(&body));
         Self {
             text,
@@ -72,6 +86,12 @@ impl ApiKey {
         KeyHash(to_hex(&Sha256::digest(self.text.as_bytes())))
     }
 
+    /// Its last four characters, by which its owner may recognize it.
+    pub fn last4(&self) -> String {
+        let start = self.text.len().saturating_sub(4);
+        self.text.get(start..).unwrap_or_default().to_owned()
+    }
+
     /// The key itself, to be shown once to the executor that registered.
     pub fn reveal(&self) -> &str {
         &self.text
@@ -97,6 +117,11 @@ impl KeyHash {
             .decode(text)
             .ok()?;
         (bytes.len() == 32).then(|| Self(to_hex(&bytes)))
+    }
+
+    /// The id of the key: the first twelve digits of its hash, which tell nothing of the key.
+    pub fn id(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
     }
 
     /// The hash as hex digits.
@@ -156,6 +181,26 @@ mod tests {
         assert_eq!(ApiKey::parse(&text.to_uppercase()), None);
         assert_eq!(ApiKey::parse(&text[..text.len() - 1]), None);
         assert_eq!(ApiKey::parse(&format!("{text}0")), None);
+    }
+
+    #[test]
+    fn keys_of_which_the_client_drew_the_token() {
+        let home = exchange("home");
+        let drawn = "00112233445566778899aabbccddeeff01234567";
+        let key = ApiKey::from_token(&home, drawn).unwrap();
+        assert_eq!(ApiKey::parse(key.reveal()), Some(key.clone()));
+        assert_eq!(Some(key), ApiKey::from_token(&home, drawn));
+        for wrong in [
+            "",
+            &drawn[1..],
+            &format!("{drawn}0"),
+            &drawn.to_uppercase(),
+            &drawn.replace('0', "g"),
+            &"0".repeat(40),
+            &"01234".repeat(8),
+        ] {
+            assert_eq!(ApiKey::from_token(&home, wrong), None, "{wrong}");
+        }
     }
 
     #[test]

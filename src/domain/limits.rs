@@ -63,6 +63,23 @@ pub const CHANNELS: usize = 20;
 /// Most hooks of one executor for one event.
 pub const HOOKS_PER_EVENT: usize = 20;
 
+/// Most valid keys of one member.
+pub const KEYS: usize = 20;
+/// Most keys that are no longer valid in the list of one member; older ones are forgotten.
+pub const REVOKED_KEYS: usize = 20;
+/// Shortest and longest time until a key expires that is made to expire.
+pub const KEY_EXPIRES: RangeInclusive<Duration> = Duration::minutes(1)..=Duration::days(3_650);
+/// Most invitations of one exchange that can still be used.
+pub const INVITATIONS: usize = 200;
+/// Fewest and most uses of an invitation.
+pub const INVITATION_USES: RangeInclusive<usize> = 1..=100;
+/// Shortest and longest time until an invitation expires.
+pub const INVITATION_EXPIRES: RangeInclusive<Duration> = Duration::minutes(10)..=Duration::days(30);
+/// Longest time until an invitation expires that a member makes for itself.
+pub const OWN_INVITATION_EXPIRES: Duration = Duration::minutes(60);
+/// How many of the mutations that changed a document it notes.
+pub const CHANGES_NOTED: usize = 64;
+
 /// Longest credential of a channel or hook, in characters.
 pub const CREDENTIAL_CHARS: usize = 4096;
 /// Longest value of a header of a webhook, in bytes.

@@ -5,6 +5,7 @@
 
 pub mod cursor;
 pub mod duration;
+pub mod exchange;
 pub mod ids;
 pub mod json;
 pub mod key;

@@ -53,6 +53,75 @@ pub fn check_line(text: &str, path: &str, max: usize) -> Result<(), Invalid> {
     check_length(text, path, max)
 }
 
+/// Whether a character is invisible, or changes the direction of what stands beside it.
+fn is_hidden(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// Checks the name of a member or of a thing of it: one line as in [`check_line`] by which nobody can
+/// pass for another. It holds nothing invisible, and it does not look like the name of the exchange
+/// itself.
+///
+/// A joiner may stand between two characters that are not ASCII: emoji and several scripts need it,
+/// and there it is visible.
+pub fn check_name(text: &str, path: &str, max: usize) -> Result<(), Invalid> {
+    check_line(text, path, max)?;
+    let mut before = ' ';
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let joins = matches!(c, '\u{200c}' | '\u{200d}')
+            && !before.is_ascii()
+            && chars.peek().is_some_and(|after| !after.is_ascii());
+        if is_hidden(c) || (matches!(c, '\u{200c}' | '\u{200d}') && !joins) {
+            let problem = "must not contain invisible characters or ones that change the direction of writing";
+            return Err(Invalid::new(path, problem));
+        }
+        before = c;
+    }
+    if is_like_exchange(text) {
+        return Err(Invalid::new(path, "must not look like the exchange itself"));
+    }
+    Ok(())
+}
+
+/// Whether a name or id looks like that of the exchange itself, in whatever case and script.
+pub fn is_like_exchange(text: &str) -> bool {
+    let plain: String = text
+        .chars()
+        .flat_map(char::to_lowercase)
+        .filter(|c| c.is_alphanumeric())
+        .map(plain)
+        .collect();
+    plain == "exchange" || plain == "theexchange"
+}
+
+/// The Latin letter that a character looks like, among those of "the exchange".
+fn plain(c: char) -> char {
+    match c {
+        '3' | 'е' | 'ε' | 'є' | 'ё' | 'é' | 'è' | 'ê' | 'ë' | 'ē' | 'ė' | 'ę' | 'ｅ' | 'ℯ' => 'e',
+        'х' | 'χ' | 'ⅹ' | 'ｘ' => 'x',
+        'с' | 'ϲ' | 'ⅽ' | 'ｃ' | 'ç' | 'ć' | 'č' => 'c',
+        'һ' | 'ｈ' | 'ℎ' | 'н' => 'h',
+        '4' | 'а' | 'α' | 'ａ' | 'á' | 'à' | 'â' | 'ä' | 'ã' | 'å' => 'a',
+        'п' | 'ո' | 'ｎ' | 'η' | 'ñ' | 'ń' => 'n',
+        'ɡ' | 'ց' | 'ｇ' | 'ğ' | '9' => 'g',
+        'т' | 'τ' | 'ｔ' => 't',
+        c => c,
+    }
+}
+
 /// Checks free text: at most `max` characters, and no control characters other than tab and
 /// newline.
 pub fn check_text(text: &str, path: &str, max: usize) -> Result<(), Invalid> {
@@ -174,6 +243,44 @@ mod tests {
         assert!(!has_control("a\tb\nc\r\nd ✓"));
         for bad in ["\0", "\r", "a\rb", "\u{7f}", "\u{85}", "\u{1b}[31m"] {
             assert!(has_control(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_by_which_nobody_passes_for_another() {
+        let long = "x".repeat(21);
+        for good in [
+            "Anna",
+            "Anna-Lena Müller",
+            "Анна",
+            "阿明",
+            "👨\u{200d}👩\u{200d}👧",
+            "نمی\u{200c}خواهم",
+            "Exchange desk",
+            "exchanger",
+        ] {
+            assert_eq!(check_name(good, "n", 20), Ok(()), "{good:?}");
+        }
+        for bad in [
+            "",
+            "  ",
+            "a\nb",
+            "a\u{202e}b",
+            "An\u{200d}na",
+            "Anna\u{200d}",
+            "An\u{200b}na",
+            "\u{feff}Anna",
+            "An\u{ad}na",
+            "a\u{2066}b",
+            "exchange",
+            "EXCHANGE",
+            "the exchange",
+            "The Exchange!",
+            "ехсhаnge",
+            "3xchang3",
+            &long,
+        ] {
+            assert!(check_name(bad, "n", 20).is_err(), "{bad:?}");
         }
     }
 

@@ -40,8 +40,17 @@ export async function list(bucket, options, name) {
   const rows = objects.map(({ key, etag, customMetadata }) => [key, etag, customMetadata?.[name]]);
   return JSON.stringify({ rows, truncated, cursor });
 }
+
+// The address and the port of the peer, which only this runtime's own extension of requests has.
+export function clientIp(request) {
+  return request.cf?.clientIp;
+}
 "#)]
 extern "C" {
+    /// The address of whoever is connected, with its port, if the runtime says it.
+    #[wasm_bindgen(js_name = clientIp)]
+    pub fn client_ip(request: &worker::web_sys::Request) -> Option<String>;
+
     /// A binding of the Worker, such as that of the disk service.
     #[derive(Clone)]
     pub type Binding;

@@ -14,6 +14,8 @@ pub mod tick;
 mod tests;
 
 use crate::domain::limits::{THREAD_BYTES, THREAD_VALUES};
+use crate::domain::member::access::{AccessRefusal, Useless};
+use crate::domain::quota::Exceeded;
 use crate::domain::text::Invalid;
 use crate::domain::thread::document::Thread;
 use crate::domain::thread::state::Version;
@@ -34,6 +36,12 @@ pub enum ServiceError {
     NoThread,
     /// There is no such executor.
     NoExecutor,
+    /// There is no such exchange.
+    NoExchange,
+    /// The rules of access forbid it.
+    Access(AccessRefusal),
+    /// Somebody has taken too much of something.
+    Exceeded(Exceeded),
     /// The thread or executor may be in the bucket of another server, which is still being
     /// imported.
     Importing,
@@ -44,6 +52,8 @@ pub enum ServiceError {
         /// The current version of the thread.
         version: Version,
     },
+    /// The client's condition names another version of the profile.
+    ProfileDiffers,
     /// The document would exceed its limit.
     TooLarge {
         /// What would be too large.
@@ -68,6 +78,18 @@ pub enum ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<AccessRefusal> for ServiceError {
+    fn from(refusal: AccessRefusal) -> Self {
+        Self::Access(refusal)
+    }
+}
+
+impl From<Useless> for ServiceError {
+    fn from(useless: Useless) -> Self {
+        Self::Access(AccessRefusal::Invitation(useless))
     }
 }
 

@@ -13,16 +13,19 @@ use crate::domain::time::Timestamp;
 
 /// The folders that the exchange and its tools write. The start script has the same list, and
 /// removes unfinished writes from these folders.
-pub const FOLDERS: [&str; 12] = [
+pub const FOLDERS: [&str; 15] = [
     "attempts",
+    "audit",
     "capabilities",
     "conformance",
     "derived",
     "due",
     "events",
+    "exchanges",
     "executors",
     "external",
     "index",
+    "invitations",
     "keys",
     "streaks",
     "threads",
@@ -63,6 +66,32 @@ pub fn executors(exchange: &ExchangeId) -> String {
 /// An executor's record.
 pub fn executor(exchange: &ExchangeId, id: &ExecutorId) -> String {
     format!("executors/exchange={exchange}/{id}.json")
+}
+
+/// The document of an exchange.
+pub fn exchange(exchange: &ExchangeId) -> String {
+    format!("exchanges/exchange={exchange}.json")
+}
+
+/// All invitations of an exchange.
+pub fn invitations(exchange: &ExchangeId) -> String {
+    format!("invitations/exchange={exchange}/")
+}
+
+/// An invitation.
+pub fn invitation(exchange: &ExchangeId, id: &str) -> String {
+    format!("{}{id}.json", invitations(exchange))
+}
+
+/// The audit of an exchange, newest first.
+pub fn audit(exchange: &ExchangeId) -> String {
+    format!("audit/exchange={exchange}/")
+}
+
+/// The entry of one mutation in the audit.
+pub fn audit_entry(exchange: &ExchangeId, at: Timestamp, id: Uuid) -> String {
+    let time = Timestamp::MAX.since(at);
+    format!("{}{time:013}-{id}.json", audit(exchange))
 }
 
 /// The object that says which executor a key belongs to.

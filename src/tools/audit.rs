@@ -133,6 +133,8 @@ fn sort_in(
             | Subject::Sweep { exchange_id, .. }
             | Subject::Timer { exchange_id, .. }
             | Subject::Registration { exchange_id, .. }
+            | Subject::Amendment { exchange_id, .. }
+            | Subject::Removal { exchange_id, .. }
             | Subject::Import { exchange_id } => exchange_id.as_str().to_owned(),
         };
         let objects = exchanges.entry(exchange).or_default();
@@ -360,8 +362,8 @@ fn check_executors(
         if *key != layout::executor(exchange, &executor.id) {
             problems.push(format!("{key} holds {}", executor.id));
         }
-        if let Some(hash) = executor.key_hash() {
-            let at = layout::key(exchange, &hash);
+        for member_key in executor.keys() {
+            let at = layout::key(exchange, &member_key.hash);
             match objects.keys.get(&at) {
                 Some(record) if record.executor_id == executor.id => {}
                 Some(_) => problems.push(format!("{at} is not the key of {}", executor.id)),
@@ -399,7 +401,9 @@ fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timesta
             Subject::Deliveries(_) => DELIVERED_WITHIN,
             Subject::Thread { .. }
             | Subject::Announcement { .. }
-            | Subject::Registration { .. } => LAST_LOOK,
+            | Subject::Registration { .. }
+            | Subject::Amendment { .. }
+            | Subject::Removal { .. } => LAST_LOOK,
         };
         let age = now.since(obligation.begun_at);
         if age > lifetime.saturating_add(TICK_LATE) {

@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::access::{Access, MemberKey, Role, add_key, AccessRefusal, revoke};
 use super::forms::{given, text};
 use super::subscriptions::{FormList, Forms, HookEvent, own};
 use crate::domain::ids::ExecutorId;
-use crate::domain::key::{KeyHash, checksum};
+use crate::domain::key::{KeyHash, checksum, to_hex};
 use crate::domain::thread::event::ExecutorRegistered;
 use crate::domain::thread::status::Priority;
 use crate::domain::time::Timestamp;
@@ -46,6 +48,9 @@ pub struct Executor {
     /// The mutation that registered it. Records of other servers have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
+    /// What it may do.
+    #[serde(default, skip_serializing_if = "Access::is_plain")]
+    pub access: Access,
     /// All other fields of the record.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -69,8 +74,14 @@ pub struct Registration {
     pub key_hash: KeyHash,
 }
 
+/// The field in which other MESS servers keep the hash of a key.
+const OLDER_KEY: &str = "api_key_hash";
+
 /// The field of a summary that says what an executor wants to be notified of.
 pub const WANTS: &str = "wants";
+
+/// The field of a summary that says since when somebody is no member any more.
+pub const REMOVED: &str = "removed_at";
 
 /// What an executor wants to be notified of, as far as a row of the list says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,6 +129,7 @@ impl Executor {
             created_at: registration.ts,
             last_seen: registration.ts,
             registration: Some(registration),
+            access: Access::default(),
             extra: Map::new(),
         }
     }
@@ -132,14 +144,28 @@ impl Executor {
     }
 
     /// What other members of the exchange may see: never the hash of a key, a channel or a hook.
+    ///
+    /// Says only where it differs from others that somebody is a guest or suspended.
     pub fn public(&self) -> Value {
-        json!({
+        let mut shown = json!({
             "id": self.id,
             "display_name": self.display_name,
             "capabilities": self.capabilities,
             "last_seen": self.last_seen,
             "created_at": self.created_at,
-        })
+        });
+        let access = &self.access;
+        let said = [
+            ("kind", access.kind.map(|kind| json!(kind))),
+            ("role", (access.role == Role::Guest).then(|| json!(Role::Guest))),
+            ("suspended", access.suspended.then(|| json!(true))),
+            (REMOVED, access.removed_at.map(|at| json!(at))),
+        ];
+        if let Value::Object(shown) = &mut shown {
+            let said = said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            shown.extend(said);
+        }
+        shown
     }
 
     /// The summary in the executor's row of the list: what others may see, and what it wants to be
@@ -152,8 +178,14 @@ impl Executor {
         row.to_string()
     }
 
-    /// What it wants to be notified of.
+    /// What it wants to be notified of. Who is suspended is not told of anything.
     pub fn wants(&self) -> Wants {
+        if !self.access.is_active() {
+            return Wants {
+                channels: None,
+                hooks: Vec::new(),
+            };
+        }
         let is_on = |list: &[Value]| list.iter().filter_map(Value::as_object).any(is_enabled);
         Wants {
             channels: is_on(&self.notifications).then(|| self.min_priority()),
@@ -198,18 +230,110 @@ impl Executor {
             .chain(hooks.flatten().map(move |entry| (entry, forms.hooks)))
     }
 
-    /// The hash of the key that this server or another issued to the executor.
-    pub fn key_hash(&self) -> Option<KeyHash> {
+    /// The version of its profile: other profiles have others.
+    pub fn profile_version(&self) -> String {
+        let profile = json!([
+            self.display_name,
+            self.capabilities,
+            self.notifications,
+            self.hooks,
+            self.preferences
+        ]);
+        let mut digits = to_hex(&Sha256::digest(profile.to_string()));
+        digits.truncate(16);
+        digits
+    }
+
+    /// The hash of the key that it registered with here or at another server.
+    fn registered_key(&self) -> Option<KeyHash> {
         match &self.registration {
             Some(registration) => Some(registration.key_hash.clone()),
-            None => KeyHash::from_base64(self.extra.get("api_key_hash")?.as_str()?),
+            None => KeyHash::from_base64(self.extra.get(OLDER_KEY)?.as_str()?),
         }
+    }
+
+    /// Its keys, valid or not, latest last.
+    pub fn keys(&self) -> Vec<MemberKey> {
+        match &self.access.keys {
+            Some(keys) => keys.clone(),
+            None => {
+                let first = self.registered_key();
+                let first = first.map(|hash| MemberKey {
+                    last_used_at: Some(self.last_seen),
+                    ..MemberKey::new(hash, "registration", self.created_at)
+                });
+                first.into_iter().collect()
+            }
+        }
+    }
+
+    fn keys_mut(&mut self) -> &mut Vec<MemberKey> {
+        let keys = self.keys();
+        self.access.keys.get_or_insert(keys)
+    }
+
+    /// The key with this hash, valid or not.
+    pub fn find_key(&self, hash: &KeyHash) -> Option<MemberKey> {
+        self.keys().into_iter().find(|key| key.hash == *hash)
+    }
+
+    /// Notes that a key was used.
+    pub fn used(&mut self, hash: &KeyHash, now: Timestamp) {
+        self.last_seen = self.last_seen.max(now);
+        // As long as there is only the first key, `last_seen` says it.
+        if self.access.keys.is_some()
+            && let Some(key) = self.keys_mut().iter_mut().find(|key| key.hash == *hash)
+        {
+            key.last_used_at = Some(now);
+        }
+    }
+
+    /// Adds a key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it has too many.
+    pub fn add_key(&mut self, key: MemberKey, now: Timestamp) -> Result<(), AccessRefusal> {
+        add_key(self.keys_mut(), key, now)
+    }
+
+    /// Revokes a key with all that were made with it, and takes the channels away that were made with
+    /// them. Returns whether there was anything to revoke.
+    pub fn revoke_key(&mut self, id: &str, now: Timestamp) -> bool {
+        let revoked = revoke(self.keys_mut(), id, now);
+        let is_of = |entry: &Value| {
+            let key = entry.get(own::KEY).and_then(Value::as_str);
+            key.is_some_and(|key| revoked.contains(key))
+        };
+        self.notifications.retain(|entry| !is_of(entry));
+        // Whatever reads the record must not take the key for valid.
+        let older = self.extra.get(OLDER_KEY).and_then(Value::as_str);
+        let older = older.and_then(KeyHash::from_base64);
+        if older.is_some_and(|hash| revoked.contains(hash.id())) {
+            self.extra.shift_remove(OLDER_KEY);
+        }
+        !revoked.is_empty()
+    }
+
+    /// Ends its membership. The record stays, so that nobody else gets the id.
+    pub fn remove(&mut self, now: Timestamp) {
+        let ids: Vec<_> = self.keys().iter().map(|key| key.id().to_owned()).collect();
+        for id in ids {
+            self.revoke_key(&id, now);
+        }
+        self.access.removed_at = Some(now);
+        self.capabilities.clear();
+        self.notifications.clear();
+        self.hooks.clear();
+        self.preferences.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::ExchangeId;
+    use crate::domain::key::ApiKey;
 
     fn executor() -> Executor {
         let record = json!({"id": "phone", "display_name": "My Phone", "capabilities": ["see", {"lift": {"kg": 10}}],
@@ -244,7 +368,9 @@ mod tests {
     #[test]
     fn a_record_of_another_server_is_read_and_kept() {
         let executor = executor();
-        assert_eq!(executor.key_hash().unwrap().as_str(), "0".repeat(64));
+        let hashes: Vec<_> = executor.keys().into_iter().map(|key| key.hash).collect();
+        assert_eq!(hashes.len(), 1);
+        assert_eq!(hashes[0].as_str(), "0".repeat(64));
         let written = serde_json::to_value(&executor).unwrap();
         assert_eq!(written["shoe_size"], 43);
         let again: Executor = serde_json::from_value(written).unwrap();
@@ -270,6 +396,39 @@ mod tests {
         let mut given = given.unwrap();
         given.name_entries();
         assert_eq!(entry_id(&given.notifications[0]), "x");
+    }
+
+    #[test]
+    fn a_key_takes_its_channels_along_and_leaves_nothing_to_revive() {
+        let mut executor = executor();
+        let now = executor.created_at.plus_millis(5);
+        let first = executor.keys()[0].clone();
+        let second = ApiKey::new(&ExchangeId::parse("home", "").unwrap(), [2; 20]).hash();
+        let second = MemberKey::new(second, "tablet", now);
+        executor.add_key(second.clone(), now).unwrap();
+        executor.notifications.push(json!({"type": "ntfy", "topic": "b", "key": second.id()}));
+        assert!(executor.revoke_key(second.id(), now));
+        assert!(!executor.revoke_key(second.id(), now), "once");
+        assert_eq!(executor.notifications.len(), 1);
+        assert_eq!(executor.find_key(&first.hash).unwrap().revoked_at, None);
+        assert!(executor.extra.contains_key(OLDER_KEY));
+        assert!(executor.revoke_key(first.id(), now));
+        assert!(!executor.extra.contains_key(OLDER_KEY));
+        let again: Executor = serde_json::from_value(json!(executor)).unwrap();
+        assert_eq!(again.find_key(&first.hash).unwrap().revoked_at, Some(now));
+    }
+
+    #[test]
+    fn who_is_gone_has_nothing_and_wants_nothing() {
+        let mut executor = executor();
+        executor.remove(executor.created_at.plus_millis(5));
+        assert!(executor.keys().iter().all(|key| key.revoked_at.is_some()));
+        assert_eq!(executor.wants(), Wants { channels: None, hooks: Vec::new() });
+        assert!(executor.public().get(REMOVED).is_some());
+        let mut executor = self::executor();
+        executor.access.suspended = true;
+        assert_eq!(executor.wants().channels, None);
+        assert_eq!(executor.notifications.len(), 1, "a suspension can be lifted");
     }
 
     #[test]

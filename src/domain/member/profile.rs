@@ -11,7 +11,7 @@ use super::subscriptions::{
 };
 use crate::domain::json::count_all;
 use crate::domain::limits::{CAPABILITIES, CAPABILITIES_BYTES, NAME_CHARS, PROFILE_VALUES};
-use crate::domain::text::{Fields, Invalid, check_line};
+use crate::domain::text::{Fields, Invalid, check_line, check_name};
 use crate::domain::time::Timestamp;
 
 /// What an executor says about itself, at registration or later. Every part may be left out.
@@ -33,7 +33,7 @@ impl Profile {
     pub fn parse(fields: &mut Fields, rules: &Rules) -> Result<Self, Invalid> {
         let display_name = fields.take_string("display_name")?;
         if let Some(name) = &display_name {
-            check_line(name, "display_name", NAME_CHARS)?;
+            check_name(name, "display_name", NAME_CHARS)?;
         }
         let capabilities = fields.take_list("capabilities")?;
         if let Some(list) = &capabilities {
@@ -82,6 +82,11 @@ impl Profile {
             }
         }
         Ok(())
+    }
+
+    /// The name that was given.
+    pub fn display_name(&self) -> Option<&str> {
+        self.display_name.as_deref()
     }
 
     /// Whether nothing was given.

@@ -40,6 +40,12 @@ impl QuietHours {
         })
     }
 
+    /// Whether there are quiet hours that name no time zone.
+    pub fn need_zone(preferences: &Map<String, Value>) -> bool {
+        // With no zone by default, quiet hours have one only if they name it.
+        Self::of(preferences, "").is_some_and(|hours| hours.zone.is_empty())
+    }
+
     /// The end of the quiet hours around `now`: the first later moment that is not quiet. Returns
     /// `None` if `now` is not quiet or the zone is unknown.
     pub fn end_after(&self, now: Timestamp, zones: &dyn Zones) -> Option<Timestamp> {

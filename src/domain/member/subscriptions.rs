@@ -92,6 +92,8 @@ pub mod own {
     pub const ID: &str = "id";
     /// When the entry was created.
     pub const CREATED_AT: &str = "created_at";
+    /// The id of the key with which a channel was made. It goes with that key.
+    pub const KEY: &str = "made_with";
     /// Since when and why the entry is disabled.
     pub const DISABLED: &str = "disabled";
     /// How its last delivery went. It is shown to the owner and never stored.
@@ -326,6 +328,9 @@ impl Entry {
         let created_at = kept(own::CREATED_AT).unwrap_or_else(|| now.to_string().into());
         entry.insert(own::ID.to_owned(), id);
         entry.insert(own::CREATED_AT.to_owned(), created_at);
+        if let Some(key) = kept(own::KEY) {
+            entry.insert(own::KEY.to_owned(), key);
+        }
         if let Some(disabled) = kept(own::DISABLED).filter(|_| self.stays_disabled && is_same) {
             entry.insert(own::DISABLED.to_owned(), disabled);
         }
@@ -335,7 +340,13 @@ impl Entry {
 
 fn without_own(entry: &Map<String, Value>) -> Map<String, Value> {
     let mut entry = entry.clone();
-    for name in [own::ID, own::CREATED_AT, own::DISABLED, own::LAST] {
+    for name in [
+        own::ID,
+        own::CREATED_AT,
+        own::KEY,
+        own::DISABLED,
+        own::LAST,
+    ] {
         entry.shift_remove(name);
     }
     entry

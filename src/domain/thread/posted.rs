@@ -40,6 +40,11 @@ pub struct NewRequest {
 }
 
 impl NewRequest {
+    /// Its priority.
+    pub fn priority(&self) -> Priority {
+        self.priority
+    }
+
     /// Reads the body of `POST /requests` at the moment `now`. `nudge_after` gives the waits after
     /// which a request of a given priority is announced again.
     ///

@@ -162,6 +162,17 @@ impl ThreadState {
             _ => self.executor_id.as_ref(),
         }
     }
+
+    /// Whether nobody claimed the request and so it was escalated to the executor.
+    pub fn is_escalated_to(&self, id: &ExecutorId) -> bool {
+        self.nudges > 0 && self.terms.escalate_to.contains(id)
+    }
+
+    /// Whether a guest may know of the request: it posted it, holds it or ended it, or the request was
+    /// escalated to it.
+    pub fn is_addressed_to(&self, id: &ExecutorId) -> bool {
+        self.requestor_id == *id || self.executor_id.as_ref() == Some(id) || self.is_escalated_to(id)
+    }
 }
 
 /// Folds a thread's events, in order, into its state.

@@ -6,6 +6,8 @@
 //! | the holder | set every working and terminal status; release it to `pending`; deliver; renew the claim |
 //! | the requestor | cancel before the end; answer what the holder asks |
 //! | another executor | change no status, but take over with `{"status": "claimed", "takeover": true}` |
+//! | an owner of the exchange | cancel, release and answer in anyone's place |
+//! | a guest | all of this, but only with what is addressed to it |
 //! | the exchange | what [`due`] says |
 //!
 //! A thread that is over takes no other status. If a confirmation is required, the request cannot
@@ -23,6 +25,7 @@ use super::status::{Phase, Status};
 use super::steps::{Change, Step};
 use crate::domain::duration::Duration;
 use crate::domain::ids::ExecutorId;
+use crate::domain::member::access::Scope;
 use crate::domain::text::Invalid;
 use crate::domain::time::Timestamp;
 
@@ -42,6 +45,42 @@ pub struct Actor<'a> {
     pub id: &'a ExecutorId,
     /// The capabilities that it has. They matter only if the thread requires some.
     pub capabilities: &'a [Value],
+    /// What it may do.
+    pub powers: Powers,
+}
+
+/// What the actor of a call may do, by its key and its role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Powers {
+    /// Whether its key is good for asking: replying, and cancelling its own requests.
+    pub asks: bool,
+    /// Whether its key is good for claiming and working.
+    pub executes: bool,
+    /// Whether it stands in for others, as owners may.
+    pub stands_in: bool,
+    /// Whether it may touch only what is addressed to it, as guests may.
+    pub is_guest: bool,
+}
+
+impl Default for Powers {
+    /// Those of a member with a key for everything.
+    fn default() -> Self {
+        Self {
+            asks: true,
+            executes: true,
+            stands_in: false,
+            is_guest: false,
+        }
+    }
+}
+
+impl Powers {
+    fn have(self, scope: Scope) -> bool {
+        match scope {
+            Scope::Request => self.asks,
+            _ => self.executes,
+        }
+    }
 }
 
 /// Why the rules refuse an update.
@@ -84,6 +123,10 @@ pub enum Refusal {
         /// The thread's status.
         status: Status,
     },
+    /// The key of the actor is not good for this.
+    Scope(Scope),
+    /// The thread is not addressed to the guest who calls, who is not told that there is one.
+    NotAddressed,
     /// Only the requestor may answer questions.
     NotRequestor {
         /// The requestor.
@@ -115,6 +158,21 @@ impl Update {
             mess: None,
         }
     }
+
+    /// Whether only an owner can do this to a thread, in the place of its holder or requestor.
+    pub fn needs_stand_in(&self, state: &ThreadState, actor: &ExecutorId) -> bool {
+        let (holder, is_requestor) = (state.holder(), state.requestor_id == *actor);
+        let is_others = holder.is_some_and(|holder| holder != actor);
+        self.steps.iter().any(|step| match step {
+            Step::Set(change) => match change.status {
+                Status::Cancelled => is_others && !is_requestor,
+                Status::Pending => is_others,
+                _ => false,
+            },
+            Step::Reply(_) => !is_requestor,
+            Step::Deliver { .. } | Step::Renew(_) => false,
+        })
+    }
 }
 
 /// Decides on an update at `now`. Returns the facts to record, each with its actor, or nothing if
@@ -129,6 +187,9 @@ pub fn decide(
     update: Update,
     now: Timestamp,
 ) -> Result<Vec<Deed>, Refusal> {
+    if actor.powers.is_guest && !thread.state.is_addressed_to(actor.id) {
+        return Err(Refusal::NotAddressed);
+    }
     let mut draft = Draft {
         thread,
         state: thread.state.clone(),
@@ -157,6 +218,9 @@ pub fn decide(
     if let Some(mess) = update.mess
         && !(repeats && has_written_since_reached(thread, actor.id, &mess))
     {
+        if !actor.powers.asks && !actor.powers.executes {
+            return Err(Refusal::Scope(Scope::Execute));
+        }
         draft.record(Fact::MessageAdded(MessageAdded {
             mess,
             extra: Map::new(),
@@ -273,6 +337,9 @@ impl Draft<'_> {
         match step {
             Step::Set(change) => self.set(change),
             Step::Reply(reply) => self.reply(reply),
+            Step::Deliver { .. } | Step::Renew(_) if !self.actor.powers.executes => {
+                Err(Refusal::Scope(Scope::Execute))
+            }
             // A delivery after the end is only a message.
             Step::Deliver { .. } if self.state.status.is_terminal() => Ok(()),
             Step::Deliver { completes: true } => self.set(Change::to(Status::Completed)),
@@ -296,9 +363,19 @@ impl Draft<'_> {
         }
         let holder = state.holder();
         let mine = holder == Some(actor);
-        let withdrawn = status == Status::Cancelled && state.requestor_id == *actor && !mine;
+        let powers = self.actor.powers;
+        let is_requestor = state.requestor_id == *actor;
+        let stands_in = powers.stands_in && !mine;
+        let withdrawn = status == Status::Cancelled
+            && !mine
+            && (is_requestor || (stands_in && holder.is_some()));
+        let needed = if withdrawn { Scope::Request } else { Scope::Execute };
+        if !powers.have(needed) {
+            return Err(Refusal::Scope(needed));
+        }
         let executor_id = match (status.phase(), holder) {
             _ if withdrawn => state.executor_id.clone(),
+            (Phase::Open, Some(_)) if stands_in => None,
             (Phase::Open, None) if state.status == Status::Pending => {
                 return Err(Refusal::AlreadyPending);
             }
@@ -338,8 +415,11 @@ impl Draft<'_> {
     /// Answers what was asked. The holder then goes on, unless the requestor refuses to confirm:
     /// then the status becomes `held`.
     fn reply(&mut self, reply: Reply) -> Result<(), Refusal> {
-        let state = &self.state;
-        if state.requestor_id != *self.actor.id {
+        let (state, powers) = (&self.state, self.actor.powers);
+        if !powers.asks {
+            return Err(Refusal::Scope(Scope::Request));
+        }
+        if state.requestor_id != *self.actor.id && !powers.stands_in {
             let requestor = state.requestor_id.clone();
             return Err(Refusal::NotRequestor { requestor });
         }

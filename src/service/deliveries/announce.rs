@@ -16,12 +16,14 @@ use uuid::Uuid;
 use super::chunk::Kept;
 use crate::app::App;
 use crate::delivery::notice::{Names, News, Notice};
-use crate::delivery::plan::{CHUNK, Chunk, Moment, Owed, is_concerned, plan};
+use crate::delivery::plan::{CHUNK, Chunk, Hearer, Moment, Owed, is_concerned, plan};
 use crate::domain::ids::{ExchangeId, ExecutorId, derived_id};
+use crate::domain::member::access::Role;
 use crate::domain::member::executor::Wants;
 use crate::domain::thread::document::Thread;
 use crate::domain::time::Timestamp;
 use crate::service::due::obligations::{Hold, Obligation, Subject, WRITERS_TIME};
+use crate::service::members::exchange::default_zone;
 use crate::service::records;
 use crate::service::records::{Owner, summarize};
 use crate::storage::rows::list_summaries;
@@ -140,19 +142,20 @@ async fn look_at_page(
         concerns(&id, row.summary.as_deref(), &news).then_some((id, row))
     });
     // 2.
-    let moment = Moment {
-        now: begun_at,
-        default_zone: &app.config.default_timezone,
-        zones: app.zones.as_ref(),
-    };
     let planned = stream::iter(concerned).map(async |(id, row)| {
         let owner = Owner {
             exchange,
             executor: &id,
         };
-        let executor = records::read(app, owner, row.tag.as_ref()).await?;
-        let owed = executor.map(|executor| plan(&news, &executor, &moment));
-        Ok::<_, StoreError>((row.key, owed.unwrap_or_default()))
+        let Some(executor) = records::read(app, owner, row.tag.as_ref()).await? else {
+            return Ok((row.key, Vec::new()));
+        };
+        let moment = Moment {
+            now: begun_at,
+            default_zone: &default_zone(app, exchange, &executor).await?,
+            zones: app.zones.as_ref(),
+        };
+        Ok::<_, StoreError>((row.key, plan(&news, &executor, &moment)))
     });
     let mut planned = pin!(planned.buffered(PARALLEL));
     let (mut owed, mut count) = (Vec::new(), 0_usize);
@@ -257,7 +260,16 @@ fn concerns(id: &ExecutorId, summary: Option<&str>, news: &News) -> bool {
         wants: Wants,
         #[serde(default)]
         capabilities: Vec<Value>,
+        #[serde(default)]
+        role: Role,
     }
     let told = summary.and_then(|summary| serde_json::from_str::<Told>(summary).ok());
-    told.is_none_or(|told| is_concerned(id, &told.wants, &told.capabilities, news))
+    told.is_none_or(|told| {
+        let hearer = Hearer {
+            id,
+            capabilities: &told.capabilities,
+            is_guest: told.role == Role::Guest,
+        };
+        is_concerned(hearer, &told.wants, news)
+    })
 }

@@ -22,6 +22,7 @@ use crate::domain::thread::document::Thread;
 use crate::domain::thread::state::ThreadState;
 use crate::domain::time::Timestamp;
 use crate::runtime::log::warn;
+use crate::service::members::exchange::default_zone;
 use crate::service::records;
 use crate::service::records::Owner;
 use crate::storage::cas::load;
@@ -135,7 +136,7 @@ impl Delivery<'_> {
         if let Subscription::Channel(_) = owed.subscription {
             let moment = Moment {
                 now: self.now,
-                default_zone: &app.config.default_timezone,
+                default_zone: &default_zone(app, self.owner().exchange, &executor).await?,
                 zones: app.zones.as_ref(),
             };
             let (deferred, current) = (owed.deferred, self.current);

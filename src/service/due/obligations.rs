@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::delivery::plan::Chunk;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::KeyHash;
+use crate::domain::member::audit::AuditEntry;
 use crate::domain::thread::event::Event;
 use crate::domain::time::Timestamp;
 use crate::runtime::background::Rest;
@@ -98,7 +99,7 @@ pub enum Subject {
         #[serde(rename = "ref")]
         reference: Ref,
     },
-    /// The registration of an executor.
+    /// The registration of an executor, or a key that an executor gets by an invitation.
     Registration {
         /// The executor's exchange.
         exchange_id: ExchangeId,
@@ -106,8 +107,38 @@ pub enum Subject {
         executor_id: ExecutorId,
         /// The hash of the key that the executor gets.
         key_hash: KeyHash,
-        /// The event that the registration must write.
-        event: Box<Event>,
+        /// The event that the registration must write. A key more has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        event: Option<Box<Event>>,
+        /// The entry that it must write in the audit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        entry: Option<Box<AuditEntry>>,
+        /// The id of the invitation that it uses.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invitation: Option<String>,
+        /// Whether the executor becomes an owner.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        makes_owner: bool,
+    },
+    /// A change of what members may do.
+    Amendment {
+        /// The exchange.
+        exchange_id: ExchangeId,
+        /// The key of the document that is changed.
+        object: String,
+        /// The entry that the change must write in the audit.
+        entry: Box<AuditEntry>,
+    },
+    /// The end of a membership.
+    Removal {
+        /// The exchange.
+        exchange_id: ExchangeId,
+        /// Who is removed.
+        executor_id: ExecutorId,
+        /// Whether its requests go on.
+        keep_requests: bool,
+        /// The entry that the removal must write in the audit.
+        entry: Box<AuditEntry>,
     },
     /// A bucket of another server that is being imported.
     #[serde(rename = "derivation")]

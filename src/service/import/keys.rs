@@ -38,8 +38,9 @@ pub async fn make(
         let Some(executor) = read_executor(exchange, &key, &body) else {
             continue;
         };
-        if let Some(hash) = executor.key_hash() {
-            keys::put(app, exchange, &hash, &executor.id, app.clock.now()).await?;
+        // Those that are no longer valid as well: the record says which are.
+        for key in executor.keys() {
+            keys::put(app, exchange, &key.hash, &executor.id, app.clock.now()).await?;
         }
     }
     if page.more {

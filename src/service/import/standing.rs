@@ -49,7 +49,7 @@ pub async fn is_imported(app: &Rc<App>, exchange: &ExchangeId) -> Result<bool, S
 /// # Errors
 ///
 /// Fails with the store's error.
-pub async fn mark_if_new(app: &Rc<App>, exchange: &ExchangeId) -> Result<(), ServiceError> {
+pub async fn mark_if_new(app: &App, exchange: &ExchangeId) -> Result<(), ServiceError> {
     if standing(app, exchange).await? == Standing::New {
         let complete = Progress::at(Stage::Complete);
         if save(app, exchange, &complete, Condition::Absent).await? {
@@ -105,7 +105,7 @@ pub async fn find_older_key(
         let Some(executor) = read_executor(exchange, &key, &body) else {
             continue;
         };
-        if executor.key_hash().as_ref() == Some(hash) {
+        if executor.find_key(hash).is_some() {
             keys::put(app, exchange, hash, &executor.id, app.clock.now()).await?;
             return Ok(Some(executor.id));
         }

@@ -7,35 +7,129 @@ use serde_json::Value;
 use crate::app::App;
 use crate::delivery::FORMS;
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::limits::EXECUTOR_BYTES;
-use crate::domain::member::executor::{Executor, LAST_SEEN_STEP, WANTS};
+use crate::domain::limits::{EXECUTOR_BYTES, PAGE_MAX};
+use crate::domain::key::KeyHash;
+use crate::domain::member::executor::{Executor, LAST_SEEN_STEP, REMOVED, WANTS};
 use crate::domain::member::profile::{Editor, Profile};
 use crate::domain::member::sealed::Seal;
 use crate::domain::member::subscriptions::Rules;
 use crate::domain::text::{Fields, Invalid};
+use crate::domain::time::Timestamp;
 use crate::runtime::background::nothing;
-use crate::service::records::{Owner, summarize};
+use crate::runtime::log::{describe, warn};
+use crate::service::records::{Owner, read_own, summarize};
 use crate::service::{ServiceError, WRITE_WINDOW, to_json};
 use crate::storage::cas::{Decision, Loaded, Target, load, swap};
-use crate::storage::rows::read_summaries;
-use crate::storage::{Condition, StoreError, encode, layout};
+use crate::storage::rows::list_summaries;
+use crate::storage::{Condition, List, StoreError, encode, layout};
 
-/// Lists the members of an exchange as other members may see them, sorted by id.
+/// How many members one operation lists.
+const ROWS: usize = 100;
+
+/// A page of members as others may see them.
+#[derive(Debug)]
+pub struct Page {
+    /// The members, sorted by id.
+    pub executors: Vec<Value>,
+    /// Where the next page begins, or `None` if this is the last one.
+    pub next: Option<String>,
+}
+
+/// Reads how many members a page may have.
+///
+/// # Errors
+///
+/// Fails if it is not a number from 1 to 1,000.
+pub fn parse_limit(given: Option<&str>) -> Result<usize, Invalid> {
+    let Some(text) = given else {
+        return Ok(PAGE_MAX);
+    };
+    let limit = text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+    limit.ok_or_else(|| Invalid::new("limit", format!("must be a number from 1 to {PAGE_MAX}")))
+}
+
+/// Reads where a page begins, as [`Page::next`] said it.
+///
+/// # Errors
+///
+/// Fails if it was never said.
+pub fn parse_cursor(given: Option<&str>) -> Result<Option<ExecutorId>, Invalid> {
+    let parse = |text: &str| {
+        let problem = "must be the next_cursor of the list of executors";
+        ExecutorId::parse(text, "cursor").map_err(|_| Invalid::new("cursor", problem))
+    };
+    given.map(parse).transpose()
+}
+
+/// Lists up to `limit` members after `cursor`. Those who are gone are left out.
 ///
 /// # Errors
 ///
 /// Fails with the store's error.
-pub async fn list(app: &App, exchange: &ExchangeId) -> Result<Vec<Value>, ServiceError> {
+pub async fn list(
+    app: &App,
+    exchange: &ExchangeId,
+    limit: usize,
+    cursor: Option<ExecutorId>,
+) -> Result<Page, ServiceError> {
     let prefix = layout::executors(exchange);
+    let mut after = cursor.map(|id| layout::executor(exchange, &id));
     let (store, cache) = (app.store.as_ref(), &app.isolate.summaries);
-    let mut executors = read_summaries(store, cache, &prefix, summarize).await?;
-    for executor in executors.iter_mut().filter_map(Value::as_object_mut) {
-        executor.shift_remove(WANTS);
-    }
+    let mut executors = Vec::new();
+    let next = loop {
+        let query = List {
+            prefix: &prefix,
+            after: after.as_deref(),
+            limit: limit.saturating_sub(executors.len()).min(ROWS),
+            summaries: true,
+        };
+        let page = list_summaries(store, cache, query, summarize).await?;
+        for row in page.rows {
+            let shown = row.summary.as_deref().and_then(shown);
+            executors.extend(shown.filter(|shown| shown.get(REMOVED).is_none()));
+            after = Some(row.key);
+        }
+        if !page.more {
+            break None;
+        }
+        if executors.len() >= limit {
+            let last = after.as_deref();
+            let name = last.and_then(|key| key.strip_prefix(&prefix)?.strip_suffix(".json"));
+            break name.map(ToOwned::to_owned);
+        }
+    };
     // In the order of keys `a-1.json` comes before `a.json`, but in the order of ids `a` comes
     // first.
     executors.sort_by(|a: &Value, b: &Value| id_of(a).cmp(id_of(b)));
-    Ok(executors)
+    Ok(Page { executors, next })
+}
+
+/// The page of a list in which somebody sees only itself.
+///
+/// # Errors
+///
+/// Fails with the store's error.
+pub async fn only(
+    app: &App,
+    exchange: &ExchangeId,
+    executor: &ExecutorId,
+) -> Result<Page, ServiceError> {
+    let record = read_own(app, Owner { exchange, executor }).await?;
+    Ok(Page {
+        executors: vec![record.public()],
+        next: None,
+    })
+}
+
+/// A row as other members may see it.
+fn shown(summary: &str) -> Option<Value> {
+    let mut shown: Value = serde_json::from_str(summary)
+        .map_err(|error| warn("a member cannot be shown", &describe(&error)))
+        .ok()?;
+    if let Some(fields) = shown.as_object_mut() {
+        fields.shift_remove(WANTS);
+    }
+    Some(shown)
 }
 
 fn id_of(public: &Value) -> &str {
@@ -87,31 +181,56 @@ pub fn edit(
         .map_err(ServiceError::Invalid)
 }
 
-/// Changes an executor's own profile.
+/// Changes an executor's own profile. With `versions`, it must be at one of them.
 ///
 /// # Errors
 ///
-/// Fails if there is no such executor, if the record would be too large, or with the store's error.
+/// Fails if there is no such executor, if the profile is at another version, if the record would be too
+/// large, or with the store's error.
 pub async fn change_profile(
     app: &Rc<App>,
     exchange: ExchangeId,
     id: ExecutorId,
     profile: Profile,
+    versions: Option<Vec<String>>,
 ) -> Result<(), ServiceError> {
+    let (at_work, named) = (app.clone(), exchange.clone());
+    change_record(app, exchange, id, move |executor: &mut Executor| {
+        let version = executor.profile_version();
+        if versions.as_ref().is_some_and(|versions| !versions.contains(&version)) {
+            return Err(ServiceError::ProfileDiffers);
+        }
+        edit(&at_work, &named, executor, profile.clone())
+    })
+    .await
+}
+
+/// Changes an executor's record, as it itself may.
+///
+/// # Errors
+///
+/// Fails if there is no such executor, with the error of `change`, if the record would be too large, or
+/// with the store's error.
+pub async fn change_record<T: 'static>(
+    app: &Rc<App>,
+    exchange: ExchangeId,
+    id: ExecutorId,
+    change: impl Fn(&mut Executor) -> Result<T, ServiceError> + 'static,
+) -> Result<T, ServiceError> {
     let at_work = app.clone();
     let work = async move {
-        let changed = swap_profile(&at_work, &exchange, &id, &profile).await;
+        let changed = swap_record(&at_work, &exchange, &id, change).await;
         (changed, nothing())
     };
     app.background.finish(work).await?
 }
 
-async fn swap_profile(
+async fn swap_record<T>(
     app: &App,
     exchange: &ExchangeId,
     id: &ExecutorId,
-    profile: &Profile,
-) -> Result<(), ServiceError> {
+    change: impl Fn(&mut Executor) -> Result<T, ServiceError>,
+) -> Result<T, ServiceError> {
     let store = app.store.as_ref();
     let key = layout::executor(exchange, id);
     let current = load::<Executor>(store, &key).await?;
@@ -128,41 +247,49 @@ async fn swap_profile(
         current,
         |_| None,
         |executor: Option<Executor>| {
+            let is_member = |executor: &Executor| executor.access.removed_at.is_none();
+            let executor = executor.filter(is_member);
             let mut executor = executor.ok_or(ServiceError::NoExecutor)?;
-            edit(app, exchange, &mut executor, profile.clone())?;
+            let changed = change(&mut executor)?;
             executor.last_seen = executor.last_seen.max(now);
             let body = to_json(&executor, "the profile", EXECUTOR_BYTES)?;
-            Ok(Decision::Put(body, Some(executor.summary()), ()))
+            Ok(Decision::Put(body, Some(executor.summary()), changed))
         },
     )
     .await;
     Ok(swapped.result?)
 }
 
-/// Moves `last_seen`, unless it was moved within [`LAST_SEEN_STEP`], and seals credentials that are
-/// not sealed with the current key.
+/// Whether a key, or its owner, was last seen at least [`LAST_SEEN_STEP`] ago.
+pub fn is_unseen(executor: &Executor, hash: &KeyHash, now: Timestamp) -> bool {
+    let is_long_ago = |seen: Timestamp| now.since(seen) >= LAST_SEEN_STEP;
+    let key = executor.find_key(hash);
+    let last_used = key.and_then(|key| key.last_used_at).unwrap_or_default();
+    is_long_ago(executor.last_seen) || is_long_ago(last_used)
+}
+
+/// Notes in a record, as it was read, that a key was used, and seals credentials that are not sealed
+/// with the current key.
 ///
 /// # Errors
 ///
 /// Fails with the store's error. It does not fail if another change of the record was faster,
 /// because the next call tries again.
-pub async fn touch(app: &App, exchange: &ExchangeId, id: &ExecutorId) -> Result<(), StoreError> {
-    let store = app.store.as_ref();
-    let key = layout::executor(exchange, id);
-    let Some(Loaded { mut document, tag }) = load::<Executor>(store, &key).await? else {
-        return Ok(());
-    };
-    let now = app.clock.now();
-    if now.since(document.last_seen) < LAST_SEEN_STEP {
-        return Ok(());
-    }
-    document.last_seen = now;
+pub async fn touch(
+    app: &App,
+    exchange: &ExchangeId,
+    record: Loaded<Executor>,
+    hash: &KeyHash,
+) -> Result<(), StoreError> {
+    let Loaded { mut document, tag } = record;
+    let key = layout::executor(exchange, &document.id);
+    document.used(hash, app.clock.now());
     // An empty profile contains nothing that could be refused.
     let _ = edit(app, exchange, &mut document, Profile::default());
     let body = encode(&key, &document)?;
     let summary = document.summary();
-    store
-        .put(&key, body, Some(&summary), Condition::Matches(&tag))
-        .await?;
+    let condition = Condition::Matches(&tag);
+    let put = app.store.put(&key, body, Some(&summary), condition);
+    put.await?;
     Ok(())
 }

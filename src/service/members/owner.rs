@@ -14,21 +14,24 @@ use crate::delivery::plan::{CHUNK, Subscription};
 use crate::delivery::provider::{Job, Room};
 use crate::delivery::retry::Verdict;
 use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::member::access::Role;
 use crate::domain::member::executor::{Executor, entry_id, is_enabled};
 use crate::domain::member::profile;
 use crate::domain::member::profile::mask_credentials;
 use crate::domain::member::sealed::Seal;
 use crate::domain::member::subscriptions::own;
+use crate::isolate::Grant;
 use crate::service::deliveries::record::{
     Attempt, Outcome, arrange_sweep, enable, last_attempts, log_attempt, note_success,
 };
+use crate::service::members::exchange::is_owner;
 use crate::service::records::{Owner, read_own};
 use crate::service::{ServiceError, records};
 
 /// How many attempts are shown.
 const SHOWN: usize = 100;
 
-/// An executor's own profile. Credentials are masked. Each channel and hook shows its last outcome,
+/// An executor's own profile, and its version. Credentials are masked. Each channel and hook shows its last outcome,
 /// if that is among the last attempts.
 ///
 /// # Errors
@@ -38,12 +41,13 @@ pub async fn profile(
     app: &App,
     exchange: &ExchangeId,
     id: &ExecutorId,
-) -> Result<Value, ServiceError> {
+) -> Result<(Value, String), ServiceError> {
     let owner = Owner {
         exchange,
         executor: id,
     };
     let mut executor = read_own(app, owner).await?;
+    let version = executor.profile_version();
     let seal = Seal {
         keys: &app.config.secrets,
         owner: &owner.sealed_for(),
@@ -74,7 +78,37 @@ pub async fn profile(
         ];
         shown.extend(private.map(|(name, value)| (name.to_owned(), value)));
     }
-    Ok(shown)
+    Ok((shown, version))
+}
+
+/// What a caller learns about its own standing: its role, and what the key is good for with which it
+/// calls.
+///
+/// # Errors
+///
+/// Fails with the store's error.
+pub async fn standing(
+    app: &App,
+    exchange: &ExchangeId,
+    id: &ExecutorId,
+    grant: &Grant,
+) -> Result<Value, ServiceError> {
+    let role = if is_owner(app, exchange, id).await? {
+        Role::Owner
+    } else {
+        grant.role
+    };
+    let key = &grant.key;
+    Ok(json!({
+        "role": role,
+        "max_priority": grant.max_priority,
+        "key": {
+            "id": key.id(),
+            "label": key.label,
+            "scopes": key.scopes,
+            "expires_at": key.expires_at,
+        },
+    }))
 }
 
 /// An executor's last attempts, newest first.

@@ -29,12 +29,17 @@ pub struct Filter {
     pub executor: Option<ExecutorId>,
     /// The moment since which the threads changed, inclusive.
     pub updated_since: Option<Timestamp>,
+    /// The guest who lists, to whom the threads must be addressed.
+    pub guest: Option<ExecutorId>,
 }
 
 impl Filter {
     /// Whether the index answers by itself, so that no row has to be read and then dropped.
     fn is_indexed(&self) -> bool {
-        self.priority.is_none() && self.requestor.is_none() && self.executor.is_none()
+        self.priority.is_none()
+            && self.requestor.is_none()
+            && self.executor.is_none()
+            && self.guest.is_none()
     }
 
     fn admits(&self, state: &ThreadState) -> bool {
@@ -47,6 +52,7 @@ impl Filter {
                 .as_ref()
                 .is_none_or(|id| *id == state.requestor_id)
             && (self.executor.is_none() || self.executor == state.executor_id)
+            && self.guest.as_ref().is_none_or(|guest| state.is_addressed_to(guest))
     }
 }
 

@@ -11,10 +11,11 @@ use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::thread::document::Thread;
 use crate::domain::thread::state::{ThreadState, Version};
-use crate::domain::thread::transition::{Actor, Update, decide};
+use crate::domain::thread::transition::{Actor, Powers, Update, decide};
 use crate::domain::time::Timestamp;
 use crate::runtime::background::{Rest, nothing};
 use crate::service::due::obligations::{Obligation, Subject};
+use crate::service::members::exchange::is_owner;
 use crate::service::records::Owner;
 use crate::service::{ServiceError, records};
 use crate::storage::layout;
@@ -29,6 +30,8 @@ pub struct Request {
     pub actor: ExecutorId,
     /// What it asks for.
     pub update: Update,
+    /// What the executor may do.
+    pub powers: Powers,
     /// The versions that the client accepts, or `None` if it accepts any.
     pub versions: Option<Vec<Version>>,
 }
@@ -56,6 +59,7 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
         reference,
         actor,
         update,
+        powers,
         versions,
     } = request;
     let obligation = Obligation::new(
@@ -77,10 +81,16 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
     }
     let known = async {
         let current = loaded?;
-        let capabilities = capabilities_of(&app, &exchange, &actor, &current.document).await?;
-        Ok((current, capabilities))
+        let thread = &current.document;
+        let capabilities = capabilities_of(&app, &exchange, &actor, thread).await?;
+        let is_others = !powers.is_guest && update.needs_stand_in(&thread.state, &actor);
+        let powers = Powers {
+            stands_in: powers.stands_in || (is_others && is_owner(&app, &exchange, &actor).await?),
+            ..powers
+        };
+        Ok((current, capabilities, powers))
     };
-    let (current, capabilities) = match known.await {
+    let (current, capabilities, powers) = match known.await {
         Ok(known) => known,
         Err(error) => return (Err(error), obligation.end_after(&app)),
     };
@@ -88,6 +98,7 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
     let actor = Actor {
         id: &actor,
         capabilities: &capabilities,
+        powers,
     };
     let decision = |thread: &Thread, now: Timestamp| {
         let version = thread.state.version_as_of(now);

@@ -156,18 +156,23 @@ impl ListQuery<'_> {
         "cursor",
     ];
 
-    /// The filters of the list.
+    /// The filters of the list. In them, `me` stands for the caller.
     ///
     /// # Errors
     ///
     /// Fails with the name of the first parameter that is wrong.
-    pub fn filter(&self) -> Result<Filter, Invalid> {
+    pub fn filter(&self, caller: &ExecutorId) -> Result<Filter, Invalid> {
+        let member = |text: &str, name: &str| match text {
+            ExecutorId::ME => Ok(caller.clone()),
+            id => ExecutorId::parse(id, name),
+        };
         Ok(Filter {
             status: self.parsed("status", Status::parse)?,
             priority: self.parsed("priority", Priority::parse)?,
-            requestor: self.parsed("requestor", ExecutorId::parse)?,
-            executor: self.parsed("executor", ExecutorId::parse)?,
+            requestor: self.parsed("requestor", member)?,
+            executor: self.parsed("executor", member)?,
             updated_since: self.parsed("updated_since", parse_since)?,
+            guest: None,
         })
     }
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::app::App;
 use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
 use crate::service::deliveries::chunk::Kept;
 use crate::service::due::obligations::Next;
 use crate::storage::{StoreError, layout};
@@ -37,6 +38,14 @@ impl From<Next> for Seen {
             next,
             announced: Vec::new(),
         }
+    }
+}
+
+/// The store's error, or any other error as one of the store, so that the obligation is put off.
+pub fn put_off(error: ServiceError) -> StoreError {
+    match error {
+        ServiceError::Store(error) => error,
+        error => StoreError::new("apply", layout::DUE, &format!("{error:?}")),
     }
 }
 

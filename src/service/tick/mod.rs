@@ -1,12 +1,14 @@
 //! The maintenance tick. It completes what a writer left behind, and discards what was never
 //! committed.
 
+mod amendment;
 mod announcement;
 mod batch;
 mod context;
 mod hold;
 mod import;
 mod registration;
+mod removal;
 mod sweep;
 mod timer;
 
@@ -19,6 +21,7 @@ use futures::stream::{self, StreamExt as _};
 use super::deliveries::announce::PAGE_OPERATIONS;
 use super::deliveries::chunk::{CHUNK_OPERATIONS, Kept, attempt_chunk, attempt_kept};
 use super::due::obligations::{LAST_LOOK, Next, Obligation, Subject};
+use super::members::removal::Removal;
 use super::records::Owner;
 use crate::app::App;
 use crate::delivery::plan::CHUNK;
@@ -237,6 +240,25 @@ async fn see_to(tick: &Tick<'_>, obligation: &mut Obligation) -> Result<Seen, St
             reference,
         } => timer::see_to(tick, exchange_id, reference).await,
         Subject::Registration { .. } => registration::see_to(tick, obligation).await,
+        Subject::Amendment {
+            exchange_id,
+            object,
+            entry,
+        } => amendment::see_to(tick, exchange_id, object, entry, begun_at).await,
+        Subject::Removal {
+            exchange_id,
+            executor_id,
+            keep_requests,
+            entry,
+        } => {
+            let removal = Removal {
+                exchange: exchange_id.clone(),
+                executor: executor_id.clone(),
+                keep_requests: *keep_requests,
+                entry: entry.as_ref().clone(),
+            };
+            removal::see_to(tick, &removal, begun_at).await
+        }
         Subject::Import { exchange_id } => import::see_to(tick, exchange_id).await,
     }
 }

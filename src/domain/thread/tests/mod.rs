@@ -15,7 +15,7 @@ use super::document::{Deed, Stamp, Thread};
 use super::event::Fact;
 use super::posted::NewRequest;
 use super::status::Status;
-use super::transition::{Actor, Refusal, Update, decide, decide_due};
+use super::transition::{Actor, Powers, Refusal, Update, decide, decide_due};
 use crate::domain::ids::{ExecutorId, Ref};
 use crate::domain::text::{Fields, Invalid};
 use crate::domain::time::Timestamp;
@@ -76,6 +76,7 @@ impl Story {
     fn decide(&self, actor: &str, update: Update) -> Result<Vec<Deed>, Refusal> {
         let none = Vec::new();
         let actor = Actor {
+            powers: Powers::default(),
             id: &id(actor),
             capabilities: self.capabilities.get(actor).unwrap_or(&none),
         };
