@@ -18,7 +18,8 @@ pub fn of_client(config: &Config, request: &Request) -> Option<String> {
         header("CF-Connecting-IP").or_else(peer)
     } else if config.trusted_proxies > 0 {
         let list = header("X-Forwarded-For");
-        list.and_then(|list| forwarded(&list, config.trusted_proxies)).or_else(peer)
+        list.and_then(|list| forwarded(&list, config.trusted_proxies))
+            .or_else(peer)
     } else {
         peer()
     };

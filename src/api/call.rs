@@ -8,8 +8,9 @@ use sha2::{Digest as _, Sha256};
 use url::form_urlencoded;
 use worker::Request;
 
+use super::method::{GET, HEAD};
 use super::problem::ApiError;
-use super::{GET, HEAD, address, body, json};
+use super::{address, body, json};
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::key::ApiKey;
@@ -127,7 +128,9 @@ impl Call {
 
     /// Whether the executor of the path is `me`.
     pub fn is_me(&self) -> bool {
-        self.params.get("executor_id").is_some_and(|id| id == ExecutorId::ME)
+        self.params
+            .get("executor_id")
+            .is_some_and(|id| id == ExecutorId::ME)
     }
 
     /// The id of a key, an invitation or a channel in the path.
@@ -224,13 +227,23 @@ impl Call {
     /// Fails if that is nothing more.
     pub fn take(&self, quota: Quota, who: &str) -> Result<(), ApiError> {
         let (limits, now) = (&self.app.config.limits, self.app.clock.now());
-        let taken = self.app.isolate.meter.borrow_mut().take(limits, quota, who, now);
+        let taken = self
+            .app
+            .isolate
+            .meter
+            .borrow_mut()
+            .take(limits, quota, who, now);
         taken.map_err(|exceeded| ServiceError::Exceeded(exceeded).into())
     }
 
     fn check_quota(&self, quota: Quota, who: &str) -> Result<(), ApiError> {
         let (limits, now) = (&self.app.config.limits, self.app.clock.now());
-        let checked = self.app.isolate.meter.borrow().check(limits, quota, who, now);
+        let checked = self
+            .app
+            .isolate
+            .meter
+            .borrow()
+            .check(limits, quota, who, now);
         checked.map_err(|exceeded| ServiceError::Exceeded(exceeded).into())
     }
 

@@ -23,7 +23,15 @@ pub async fn list(call: Call) -> Result<Reply, ApiError> {
     let exchange = call.exchange()?;
     let page = match guest {
         Some(guest) => executors::only(&call.app, &exchange, &guest.executor).await?,
-        None => executors::list(&call.app, &exchange, limit, executors::parse_cursor(cursor)?).await?,
+        None => {
+            executors::list(
+                &call.app,
+                &exchange,
+                limit,
+                executors::parse_cursor(cursor)?,
+            )
+            .await?
+        }
     };
     let mut body = json!({ "executors": page.executors });
     if let (Some(next), Some(body)) = (page.next, body.as_object_mut()) {
@@ -91,7 +99,10 @@ pub async fn delete(call: Call) -> Result<Reply, ApiError> {
     };
     let removed = removal::remove(&call.app, governor.exchange, id.clone(), governor.by, keeps);
     removed.await?;
-    Ok(Reply::json(200, &json!({"executor_id": id, "removed": true})))
+    Ok(Reply::json(
+        200,
+        &json!({"executor_id": id, "removed": true}),
+    ))
 }
 
 /// 200 with the last attempts at deliveries to the caller, newest first.

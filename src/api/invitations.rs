@@ -19,18 +19,16 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     let exchange = call.exchange()?;
     let by = caller.as_ref().map(|caller| caller.executor.clone());
     let governs = match &by {
-        Some(by) => is_owner(&call.app, &exchange, by).await.map_err(ServiceError::from)?,
+        Some(by) => is_owner(&call.app, &exchange, by)
+            .await
+            .map_err(ServiceError::from)?,
         None => true,
     };
     let fields = call.fields(EXECUTOR_BYTES).await?;
     let (offer, expires_in) = Offer::parse(fields, by.as_ref())?;
     // With a key that can do less than everything, an owner gives away no more than that key can do.
     let key = caller.map(|caller| caller.grant.clone());
-    let inviter = Inviter {
-        by,
-        key,
-        governs,
-    };
+    let inviter = Inviter { by, key, governs };
     let made = invitations::make(&call.app, &exchange, inviter, offer, expires_in).await?;
     let code = made.code.reveal();
     let mut body = json!({"id": made.id, "code": code, "expires_at": made.expires_at});

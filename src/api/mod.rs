@@ -13,6 +13,7 @@ mod health;
 mod invitations;
 mod json;
 mod keys;
+mod method;
 pub mod problem;
 mod register;
 pub mod reply;
@@ -29,18 +30,10 @@ use crate::runtime::background::Background;
 use crate::runtime::clock::Clock;
 use crate::runtime::log;
 use browser::check_host;
+use method::{GET, HEAD, OPTIONS};
 use problem::ApiError;
 use reply::Reply;
 use router::{HEALTH, route};
-
-/// The methods.
-const DELETE: &str = "DELETE";
-const GET: &str = "GET";
-const HEAD: &str = "HEAD";
-const OPTIONS: &str = "OPTIONS";
-const PATCH: &str = "PATCH";
-const POST: &str = "POST";
-const PUT: &str = "PUT";
 
 /// What the server's log says about a request.
 #[derive(Serialize)]

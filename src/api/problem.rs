@@ -405,9 +405,11 @@ fn problem_of_access(refusal: AccessRefusal) -> Problem {
             "owners_only",
             "Only an owner of this exchange may do this.",
         ),
-        AccessRefusal::NotForGuests => {
-            Problem::new(403, "not_for_guests", "A guest of this exchange may not do this.")
-        }
+        AccessRefusal::NotForGuests => Problem::new(
+            403,
+            "not_for_guests",
+            "A guest of this exchange may not do this.",
+        ),
         AccessRefusal::MaxPriority(priority) => {
             let priority = priority.as_str();
             let error = format!("Your requests may have the priority {priority} at most.");
@@ -481,18 +483,26 @@ fn problem_of_limit(exceeded: Exceeded) -> Problem {
     let period = quota.period().to_string();
     let seconds = wait.saturating_add(999).checked_div(1_000).unwrap_or(wait);
     let error = match quota {
-        Quota::Registrations => format!("There may be {limit} registrations in {period} from one address."),
-        Quota::FailedLogins => format!("There may be {limit} failed authentications in {period} from one address."),
+        Quota::Registrations => {
+            format!("There may be {limit} registrations in {period} from one address.")
+        }
+        Quota::FailedLogins => {
+            format!("There may be {limit} failed authentications in {period} from one address.")
+        }
         Quota::Calls | Quota::Changes | Quota::Tests | Quota::Requests => {
             format!("There may be {limit} {} in {period}.", quota.as_str())
         }
     };
-    Problem::new(429, "too_many_requests", format!("{error} Try again in {seconds} s."))
-        .with("limit", limit)
-        .with("of", quota.as_str())
-        .with("period", period)
-        .with("retry_after", seconds)
-        .header("Retry-After", &seconds)
+    Problem::new(
+        429,
+        "too_many_requests",
+        format!("{error} Try again in {seconds} s."),
+    )
+    .with("limit", limit)
+    .with("of", quota.as_str())
+    .with("period", period)
+    .with("retry_after", seconds)
+    .header("Retry-After", &seconds)
 }
 
 #[cfg(test)]

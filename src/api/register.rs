@@ -24,7 +24,10 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     check_origin(&call.app.config, &url, origin.as_deref())?;
     // A token in the header decides before anything of the body is read.
     let in_header = call.header("X-Registration-Token");
-    if in_header.as_deref().is_some_and(|given| !opens(&call, given)) {
+    if in_header
+        .as_deref()
+        .is_some_and(|given| !opens(&call, given))
+    {
         return Err(refused(&call));
     }
     let mut fields = call.fields(EXECUTOR_BYTES).await?;

@@ -8,10 +8,13 @@ use futures::future::LocalBoxFuture;
 use worker::{Env, Request, Response, RouteContext, Router};
 
 use super::call::Call;
+use super::method::{DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT};
 use super::problem::ApiError;
 use super::reply::Reply;
-use super::{DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT};
-use super::{audit, capabilities, channels, exchange, executors, health, invitations, keys, register, requests};
+use super::{
+    audit, capabilities, channels, exchange, executors, health, invitations, keys, register,
+    requests,
+};
 use crate::app::App;
 
 /// The path under which this server reports its health.

@@ -82,10 +82,16 @@ impl ExecutorId {
     pub fn parse_new(text: &str, path: &str) -> Result<Self, Invalid> {
         let id = Self::parse(text, path)?;
         if is_like_exchange(text) {
-            return Err(Invalid::new(path, "must not look like exchange: that is the server itself"));
+            return Err(Invalid::new(
+                path,
+                "must not look like exchange: that is the server itself",
+            ));
         }
         if text.eq_ignore_ascii_case(Self::ME) {
-            return Err(Invalid::new(path, "must not be me: that stands for whoever calls"));
+            return Err(Invalid::new(
+                path,
+                "must not be me: that stands for whoever calls",
+            ));
         }
         Ok(id)
     }
@@ -253,7 +259,16 @@ mod tests {
 
     #[test]
     fn ids_that_stand_for_something_else() {
-        for bad in ["exchange", "Exchange", "EX-CHANGE", "3xchange", "exch4ng3", "the_exchange", "me", "Me"] {
+        for bad in [
+            "exchange",
+            "Exchange",
+            "EX-CHANGE",
+            "3xchange",
+            "exch4ng3",
+            "the_exchange",
+            "me",
+            "Me",
+        ] {
             assert!(ExecutorId::parse_new(bad, "").is_err(), "{bad}");
         }
         for good in ["exchanger", "meg", "stock-exchange", "phone"] {

@@ -77,8 +77,6 @@ pub const INVITATION_USES: RangeInclusive<usize> = 1..=100;
 pub const INVITATION_EXPIRES: RangeInclusive<Duration> = Duration::minutes(10)..=Duration::days(30);
 /// Longest time until an invitation expires that a member makes for itself.
 pub const OWN_INVITATION_EXPIRES: Duration = Duration::minutes(60);
-/// How many of the mutations that changed a document it notes.
-pub const CHANGES_NOTED: usize = 64;
 
 /// Longest credential of a channel or hook, in characters.
 pub const CREDENTIAL_CHARS: usize = 4096;

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::domain::quota::{Limits, Quota};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/limits.md");
 
@@ -15,7 +16,7 @@ A test makes this page from `src/domain/limits.rs` and fails if the two differ
 
 A call beyond a limit is refused and changes nothing: with status 413 and the code `too_large` if
 the body or the document would be too large, otherwise with status 400 and the field that is wrong.
-How often and how fast one may call is in [operating.md](operating.md); how often notifications are
+How often you may call is at [the end](#how-often); how often notifications are
 retried is in [notifications.md](notifications.md).
 ";
 
@@ -93,6 +94,15 @@ fn groups() -> Vec<(&'static str, Vec<Row>)> {
             ("HOPS", "hooks and relays that lead from one call to the next", number(HOPS as usize)),
             ("HEADER_BYTES", "the value of such a header", bytes(HEADER_BYTES)),
         ]),
+        ("Access", vec![
+            ("KEYS", "valid keys of one member", number(KEYS)),
+            ("REVOKED_KEYS", "keys of one member that are no longer valid and are still listed", number(REVOKED_KEYS)),
+            ("KEY_EXPIRES", "`expires_in` of a key", between(&KEY_EXPIRES)),
+            ("INVITATIONS", "invitations of one exchange that can still be used", number(INVITATIONS)),
+            ("INVITATION_USES", "uses of one invitation", format!("{} to {}", INVITATION_USES.start(), INVITATION_USES.end())),
+            ("INVITATION_EXPIRES", "`expires_in` of an invitation", between(&INVITATION_EXPIRES)),
+            ("OWN_INVITATION_EXPIRES", "the same where members invite themselves", format!("at most `{OWN_INVITATION_EXPIRES}`")),
+        ]),
         ("Lists", vec![
             ("PAGE_DEFAULT", "rows of a page when you do not say", number(PAGE_DEFAULT)),
             ("PAGE_MAX", "rows of a page", number(PAGE_MAX)),
@@ -110,6 +120,39 @@ fn document() -> String {
             writeln!(text, "| {what} | {limit} |").unwrap();
         }
     }
+    text + &quotas()
+}
+
+/// The limits that a deployment can set.
+fn quotas() -> String {
+    let limits = Limits::default();
+    let rows = [
+        (Quota::Calls, "calls with one key"),
+        (Quota::Changes, "of these, calls that change something"),
+        (Quota::Tests, "of these, tests of channels"),
+        (Quota::Requests, "requests that one executor posts"),
+        (
+            Quota::Registrations,
+            "registrations without an invitation from one address",
+        ),
+        (
+            Quota::FailedLogins,
+            "calls with a wrong key, token or code from one address",
+        ),
+    ];
+    let mut text =
+        "\n## How often\n\nYou can set these with [`LIMITS`](configuration.md#limits). Beyond \
+        one of them a call answers 429, and `Retry-After` says when to try again.\n\n\
+        | Name | What | Limit |\n| --- | --- | --- |\n"
+            .to_owned();
+    let number = |limit: u32| number(usize::try_from(limit).unwrap());
+    for (quota, what) in rows {
+        let (name, period) = (quota.as_str(), quota.period());
+        let limit = number(limits.of(quota).unwrap());
+        writeln!(text, "| `{name}` | {what} | {limit} in `{period}` |").unwrap();
+    }
+    let members = number(limits.members.unwrap());
+    writeln!(text, "| `members` | members of one exchange | {members} |").unwrap();
     text
 }
 

@@ -110,7 +110,9 @@ pub fn is_like_exchange(text: &str) -> bool {
 /// The Latin letter that a character looks like, among those of "the exchange".
 fn plain(c: char) -> char {
     match c {
-        '3' | 'е' | 'ε' | 'є' | 'ё' | 'é' | 'è' | 'ê' | 'ë' | 'ē' | 'ė' | 'ę' | 'ｅ' | 'ℯ' => 'e',
+        '3' | 'е' | 'ε' | 'є' | 'ё' | 'é' | 'è' | 'ê' | 'ë' | 'ē' | 'ė' | 'ę' | 'ｅ' | 'ℯ' => {
+            'e'
+        }
         'х' | 'χ' | 'ⅹ' | 'ｘ' => 'x',
         'с' | 'ϲ' | 'ⅽ' | 'ｃ' | 'ç' | 'ć' | 'č' => 'c',
         'һ' | 'ｈ' | 'ℎ' | 'н' => 'h',

@@ -11,7 +11,8 @@
 //!    executor, unless its registration may still be undone.
 //! 5. No obligation is older than its kind may be, none is overdue, and attempts at deliveries are
 //!    deleted after a week.
-//! 6. If something will happen to a thread by itself, it has a timer that comes no later.
+//! 6. Every owner is a member, and every change of what a member may do is in the audit.
+//! 7. If something will happen to a thread by itself, it has a timer that comes no later.
 //!
 //! While the server is working, some of this does not hold for moments. Let the server come to rest
 //! first.
@@ -23,9 +24,12 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::delivery::plan::Chunk;
+use crate::domain::exchange::Exchange;
 use crate::domain::ids::{ExchangeId, Ref};
+use crate::domain::member::audit::AuditEntry;
 use crate::domain::member::capability::Capability;
 use crate::domain::member::executor::Executor;
+use crate::domain::member::invitation::Invitation;
 use crate::domain::thread::document::Thread;
 use crate::domain::thread::event::Event;
 use crate::domain::thread::state::{fold, next_moment};
@@ -38,6 +42,9 @@ use crate::storage::{List, ObjectStore, StoreError, format, layout};
 
 /// Milliseconds by which an obligation may be overdue. The tick runs once a minute.
 const TICK_LATE: i64 = 150_000;
+
+/// The age in milliseconds of a change after which a document may have forgotten it.
+const MADE_LATELY: i64 = 24 * 3_600_000;
 
 /// Milliseconds after a week within which old attempts must be deleted. They are deleted by the
 /// day, and the deletions are spread over another day.
@@ -69,6 +76,9 @@ struct Objects {
     index: BTreeMap<String, String>,
     executors: HashMap<String, Executor>,
     keys: BTreeMap<String, KeyRecord>,
+    exchange: Option<Exchange>,
+    invitations: Vec<(String, Invitation)>,
+    audit: BTreeMap<Uuid, (String, AuditEntry)>,
     obligations: Vec<Obligation>,
     /// The moments of the timers of each thread.
     timers: BTreeMap<Ref, Vec<Timestamp>>,
@@ -191,6 +201,23 @@ fn sort_in(
             }
             Err(error) => unreadable(&format!("a key: {error}")),
         },
+        "exchanges" => match serde_json::from_str(text) {
+            Ok(exchange) => objects.exchange = Some(exchange),
+            Err(error) => unreadable(&format!("an exchange's document: {error}")),
+        },
+        "invitations" => match serde_json::from_str(text) {
+            Ok(invitation) => objects.invitations.push((key.to_owned(), invitation)),
+            Err(error) => unreadable(&format!("an invitation: {error}")),
+        },
+        "audit" => match serde_json::from_str::<AuditEntry>(text) {
+            Ok(entry) => {
+                let id = entry.id;
+                if objects.audit.insert(id, (key.to_owned(), entry)).is_some() {
+                    unreadable("alone: its mutation is in the audit twice");
+                }
+            }
+            Err(error) => unreadable(&format!("an entry of the audit: {error}")),
+        },
         "derived" if *key == format!("derived/exchange={exchange}.json") => {
             objects.derived = serde_json::from_str(text).ok();
         }
@@ -240,6 +267,7 @@ fn check(exchange: &ExchangeId, objects: &Objects, report: &mut Report, now: Tim
     check_index(exchange, objects, &mut problems);
     check_executors(exchange, objects, &mut problems, now);
     check_obligations(objects, &mut problems, now);
+    check_access(exchange, objects, &mut problems, now);
     check_timers(objects, &mut problems, now);
     report.problems.append(&mut problems);
 }
@@ -413,7 +441,64 @@ fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timesta
     }
 }
 
-/// 6. While a batch has an obligation, its timer may be missing, because the obligation will set
+/// 6. A founder that died may own the exchange without a record.
+fn check_access(
+    exchange: &ExchangeId,
+    objects: &Objects,
+    problems: &mut Vec<String>,
+    now: Timestamp,
+) {
+    let owed = |id: Uuid| objects.obligations.iter().any(|owed| owed.id == id);
+    if let Some(document) = &objects.exchange {
+        for owner in &document.owners {
+            let record = objects.executors.get(&layout::executor(exchange, owner));
+            let is_member = record.is_some_and(|record| record.access.removed_at.is_none());
+            let founds = record.is_none() && document.owners.len() == 1;
+            let is_going = document.changes.iter().any(owed);
+            if !is_member && !founds && !is_going {
+                problems.push(format!("{owner} owns {exchange} and is no member"));
+            }
+        }
+    }
+    let records = objects.executors.iter();
+    let records = records.map(|(key, executor)| (key, &executor.access.changes));
+    let invitations = objects.invitations.iter();
+    let invitations = invitations.map(|(key, invitation)| (key, &invitation.changes));
+    let document = layout::exchange(exchange);
+    let changes = objects
+        .exchange
+        .iter()
+        .map(|exchange| (&document, &exchange.changes));
+    for (key, changes) in records.chain(invitations).chain(changes) {
+        for id in changes.iter() {
+            if !objects.audit.contains_key(&id) && !owed(id) {
+                problems.push(format!("{key}: its change {id} is not in the audit"));
+            }
+        }
+    }
+    for (id, (key, entry)) in &objects.audit {
+        if *key != layout::audit_entry(exchange, entry.at, *id) {
+            problems.push(format!("{key} is not where its entry belongs"));
+        }
+    }
+    for (key, invitation) in &objects.invitations {
+        for used in &invitation.uses {
+            let record = objects
+                .executors
+                .get(&layout::executor(exchange, &used.executor_id));
+            let is_known = record.is_some_and(|record| {
+                let registered = record.registration.as_ref();
+                record.access.changes.have(used.id)
+                    || registered.is_some_and(|registered| registered.batch_id == used.id)
+            });
+            if !is_known && !owed(used.id) && now.since(used.at) < MADE_LATELY {
+                problems.push(format!("{key} was used by {} in vain", used.executor_id));
+            }
+        }
+    }
+}
+
+/// 7. While a batch has an obligation, its timer may be missing, because the obligation will set
 ///    it.
 fn check_timers(objects: &Objects, problems: &mut Vec<String>, now: Timestamp) {
     let owed_for = |reference: &Ref| {

@@ -8,10 +8,13 @@ use uuid::Uuid;
 
 use crate::domain::ids::ExecutorId;
 use crate::domain::key::KeyHash;
-use crate::domain::limits::{CHANGES_NOTED, KEYS, REVOKED_KEYS};
+use crate::domain::limits::{KEYS, REVOKED_KEYS};
 use crate::domain::text::{Fields, Invalid};
 use crate::domain::thread::status::Priority;
 use crate::domain::time::Timestamp;
+
+/// How many of the mutations that changed a document it notes.
+const CHANGES_NOTED: usize = 64;
 
 /// What somebody is in an exchange. Who owns it is in the exchange's document; the other roles are in
 /// the members' records.
@@ -324,7 +327,11 @@ impl Access {
 /// # Errors
 ///
 /// Fails if there are too many valid keys.
-pub fn add_key(keys: &mut Vec<MemberKey>, key: MemberKey, now: Timestamp) -> Result<(), AccessRefusal> {
+pub fn add_key(
+    keys: &mut Vec<MemberKey>,
+    key: MemberKey,
+    now: Timestamp,
+) -> Result<(), AccessRefusal> {
     let is_live = |key: &MemberKey| key.standing(now).is_ok();
     if keys.iter().filter(|key| is_live(key)).count() >= KEYS {
         return Err(AccessRefusal::TooMany {
@@ -381,6 +388,11 @@ impl Changes {
     /// Whether the mutation `id` was committed.
     pub fn have(&self, id: Uuid) -> bool {
         self.0.contains(&id)
+    }
+
+    /// Their ids.
+    pub fn iter(&self) -> impl Iterator<Item = Uuid> {
+        self.0.iter().copied()
     }
 
     fn is_empty(&self) -> bool {
@@ -498,7 +510,10 @@ mod tests {
         let now = Timestamp::from_millis(5);
         let revoked = revoke(&mut keys, first.id(), now);
         assert_eq!(revoked.len(), 3);
-        let live: Vec<_> = keys.iter().filter(|key| key.standing(now).is_ok()).collect();
+        let live: Vec<_> = keys
+            .iter()
+            .filter(|key| key.standing(now).is_ok())
+            .collect();
         assert_eq!(live, [&other]);
         assert!(revoke(&mut keys, first.id(), now).is_empty(), "once");
         assert!(revoke(&mut keys, "nobody", now).is_empty());
@@ -508,7 +523,10 @@ mod tests {
     fn keys_that_were_made_with_each_other_end_too() {
         let (first, second) = (key(1), key(2));
         let mut keys = vec![made_with(1, &second), made_with(2, &first)];
-        assert_eq!(revoke(&mut keys, first.id(), Timestamp::from_millis(5)).len(), 2);
+        assert_eq!(
+            revoke(&mut keys, first.id(), Timestamp::from_millis(5)).len(),
+            2
+        );
     }
 
     #[test]

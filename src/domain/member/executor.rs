@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::access::{Access, MemberKey, Role, add_key, AccessRefusal, revoke};
+use super::access::{Access, AccessRefusal, MemberKey, Role, add_key, revoke};
 use super::forms::{given, text};
 use super::subscriptions::{FormList, Forms, HookEvent, own};
 use crate::domain::ids::ExecutorId;
@@ -157,12 +157,17 @@ impl Executor {
         let access = &self.access;
         let said = [
             ("kind", access.kind.map(|kind| json!(kind))),
-            ("role", (access.role == Role::Guest).then(|| json!(Role::Guest))),
+            (
+                "role",
+                (access.role == Role::Guest).then(|| json!(Role::Guest)),
+            ),
             ("suspended", access.suspended.then(|| json!(true))),
             (REMOVED, access.removed_at.map(|at| json!(at))),
         ];
         if let Value::Object(shown) = &mut shown {
-            let said = said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            let said = said
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)));
             shown.extend(said);
         }
         shown
@@ -406,7 +411,9 @@ mod tests {
         let second = ApiKey::new(&ExchangeId::parse("home", "").unwrap(), [2; 20]).hash();
         let second = MemberKey::new(second, "tablet", now);
         executor.add_key(second.clone(), now).unwrap();
-        executor.notifications.push(json!({"type": "ntfy", "topic": "b", "key": second.id()}));
+        executor
+            .notifications
+            .push(json!({"type": "ntfy", "topic": "b", "made_with": second.id()}));
         assert!(executor.revoke_key(second.id(), now));
         assert!(!executor.revoke_key(second.id(), now), "once");
         assert_eq!(executor.notifications.len(), 1);
@@ -423,12 +430,22 @@ mod tests {
         let mut executor = executor();
         executor.remove(executor.created_at.plus_millis(5));
         assert!(executor.keys().iter().all(|key| key.revoked_at.is_some()));
-        assert_eq!(executor.wants(), Wants { channels: None, hooks: Vec::new() });
+        assert_eq!(
+            executor.wants(),
+            Wants {
+                channels: None,
+                hooks: Vec::new()
+            }
+        );
         assert!(executor.public().get(REMOVED).is_some());
         let mut executor = self::executor();
         executor.access.suspended = true;
         assert_eq!(executor.wants().channels, None);
-        assert_eq!(executor.notifications.len(), 1, "a suspension can be lifted");
+        assert_eq!(
+            executor.notifications.len(),
+            1,
+            "a suspension can be lifted"
+        );
     }
 
     #[test]

@@ -67,7 +67,10 @@ impl Code {
     /// The code itself in groups, to be shown once to who invites.
     pub fn reveal(&self) -> String {
         let digits: Vec<char> = self.0.chars().collect();
-        let groups: Vec<String> = digits.chunks(4).map(|group| group.iter().collect()).collect();
+        let groups: Vec<String> = digits
+            .chunks(4)
+            .map(|group| group.iter().collect())
+            .collect();
         groups.join("-")
     }
 }
@@ -135,7 +138,8 @@ impl Offer {
             check_name(name, "display_name", NAME_CHARS)?;
         }
         let kind = Kind::take(fields)?;
-        let software = || (kind == Some(Kind::Software)).then(|| [Scope::Read, Scope::Request].into());
+        let software =
+            || (kind == Some(Kind::Software)).then(|| [Scope::Read, Scope::Request].into());
         let scopes = Scopes::take(fields)?.or_else(software);
         let max_uses = take_number(fields, "max_uses", &INVITATION_USES)?.unwrap_or(1);
         let offer = Self {
@@ -166,7 +170,9 @@ fn take_number(
     let Some(value) = fields.take(name) else {
         return Ok(None);
     };
-    let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+    let number = value
+        .as_u64()
+        .and_then(|number| usize::try_from(number).ok());
     let number = number.filter(|number| range.contains(number));
     number.map(Some).ok_or_else(|| {
         let problem = format!("must be a number from {} to {}", range.start(), range.end());
@@ -314,7 +320,9 @@ mod tests {
     }
 
     fn code(seed: u8) -> Code {
-        Code::new(std::array::from_fn(|at| u8::try_from(at).unwrap().wrapping_mul(7) ^ seed))
+        Code::new(std::array::from_fn(|at| {
+            u8::try_from(at).unwrap().wrapping_mul(7) ^ seed
+        }))
     }
 
     #[test]
@@ -332,7 +340,14 @@ mod tests {
         ] {
             assert_eq!(Code::parse(&typed), Some(code.clone()), "{typed}");
         }
-        for wrong in ["", "-", &shown[1..], &format!("{shown}0"), &shown.replace('0', "é"), &"-".repeat(5_000)] {
+        for wrong in [
+            "",
+            "-",
+            &shown[1..],
+            &format!("{shown}0"),
+            &shown.replace('0', "é"),
+            &"-".repeat(5_000),
+        ] {
             assert_eq!(Code::parse(wrong), None, "{wrong}");
         }
         assert!(is_id(&code.id()) && !is_id("../../..") && !is_id(""));
@@ -362,7 +377,12 @@ mod tests {
         assert_eq!(invitation.check(&code, now), Err(Useless::UsedUp));
         invitation.revoked_at = Some(now);
         assert_eq!(invitation.check(&code, now), Err(Useless::Revoked));
-        assert!(!invitation.shown("X").to_string().contains(&invitation.code_hash));
+        assert!(
+            !invitation
+                .shown("X")
+                .to_string()
+                .contains(&invitation.code_hash)
+        );
     }
 
     #[test]

@@ -340,13 +340,7 @@ impl Entry {
 
 fn without_own(entry: &Map<String, Value>) -> Map<String, Value> {
     let mut entry = entry.clone();
-    for name in [
-        own::ID,
-        own::CREATED_AT,
-        own::KEY,
-        own::DISABLED,
-        own::LAST,
-    ] {
+    for name in [own::ID, own::CREATED_AT, own::KEY, own::DISABLED, own::LAST] {
         entry.shift_remove(name);
     }
     entry

@@ -171,7 +171,9 @@ impl ThreadState {
     /// Whether a guest may know of the request: it posted it, holds it or ended it, or the request was
     /// escalated to it.
     pub fn is_addressed_to(&self, id: &ExecutorId) -> bool {
-        self.requestor_id == *id || self.executor_id.as_ref() == Some(id) || self.is_escalated_to(id)
+        self.requestor_id == *id
+            || self.executor_id.as_ref() == Some(id)
+            || self.is_escalated_to(id)
     }
 }
 

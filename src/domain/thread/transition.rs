@@ -369,7 +369,11 @@ impl Draft<'_> {
         let withdrawn = status == Status::Cancelled
             && !mine
             && (is_requestor || (stands_in && holder.is_some()));
-        let needed = if withdrawn { Scope::Request } else { Scope::Execute };
+        let needed = if withdrawn {
+            Scope::Request
+        } else {
+            Scope::Execute
+        };
         if !powers.have(needed) {
             return Err(Refusal::Scope(needed));
         }

@@ -160,7 +160,10 @@ async fn run<D: Governing>(
     };
     let ours = |stored: &D| {
         let mut stored = stored.clone();
-        stored.changes().have(obligation.id).then_some((stored, true))
+        stored
+            .changes()
+            .have(obligation.id)
+            .then_some((stored, true))
     };
     let swapped = swap(target, current, ours, |document: Option<D>| {
         let mut document = document.ok_or_else(D::missing)?;

@@ -26,7 +26,9 @@ pub async fn write(app: &App, exchange: &ExchangeId, entry: &AuditEntry) -> bool
         }
     };
     let summary = whole_body(&body);
-    let put = app.store.put(&key, body, summary.as_deref(), Condition::Absent);
+    let put = app
+        .store
+        .put(&key, body, summary.as_deref(), Condition::Absent);
     let put = put.await;
     if let Err(error) = &put {
         warn("an entry of the audit is left to the tick", error);
@@ -54,7 +56,10 @@ pub fn parse_cursor(text: &str) -> Result<String, Invalid> {
     if is_ours {
         Ok(text.to_owned())
     } else {
-        Err(Invalid::new("cursor", "must be the next_cursor of the audit"))
+        Err(Invalid::new(
+            "cursor",
+            "must be the next_cursor of the audit",
+        ))
     }
 }
 

@@ -43,7 +43,10 @@ pub async fn authenticate(app: &Rc<App>, key: &ApiKey) -> Result<Option<Login>, 
     let Some((executor, grant)) = grant_of(app, key).await? else {
         return Ok(None);
     };
-    grant.key.standing(app.clock.now()).map_err(AccessRefusal::Dead)?;
+    grant
+        .key
+        .standing(app.clock.now())
+        .map_err(AccessRefusal::Dead)?;
     let is_imported = is_imported(app, key.exchange()).await?;
     Ok(Some(Login {
         executor,
@@ -143,7 +146,13 @@ fn remember(
 }
 
 /// Records after the answer that the executor was seen with this key.
-fn see(app: &Rc<App>, exchange: ExchangeId, record: Loaded<Executor>, hash: KeyHash, now: Timestamp) {
+fn see(
+    app: &Rc<App>,
+    exchange: ExchangeId,
+    record: Loaded<Executor>,
+    hash: KeyHash,
+    now: Timestamp,
+) {
     if !executors::is_unseen(&record.document, &hash, now) {
         return;
     }

@@ -159,13 +159,18 @@ async fn swap_document(
         deadline: app.clock.now().plus_millis(WRITE_WINDOW),
     };
     // Deciding again on one's own put changes nothing.
-    let swapped = swap(target, current, |_| None, |stored| {
-        let (document, is_changed) = decide(stored)?;
-        if !is_changed {
-            return Ok(Decision::Keep(document));
-        }
-        Ok(Decision::Put(encode(&key, &document)?, None, document))
-    })
+    let swapped = swap(
+        target,
+        current,
+        |_| None,
+        |stored| {
+            let (document, is_changed) = decide(stored)?;
+            if !is_changed {
+                return Ok(Decision::Keep(document));
+            }
+            Ok(Decision::Put(encode(&key, &document)?, None, document))
+        },
+    )
     .await;
     Ok(swapped.result.map_err(ServiceError::from)?)
 }
@@ -271,7 +276,9 @@ pub async fn default_zone(
     {
         return Ok(kept.value.clone().unwrap_or_else(|| fallback.clone()));
     }
-    let zone = read(app, exchange).await?.and_then(|document| document.timezone);
+    let zone = read(app, exchange)
+        .await?
+        .and_then(|document| document.timezone);
     let mut zones = app.isolate.zones.borrow_mut();
     if zones.len() >= REMEMBERED {
         zones.clear();

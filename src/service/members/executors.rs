@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::app::App;
 use crate::delivery::FORMS;
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::limits::{EXECUTOR_BYTES, PAGE_MAX};
 use crate::domain::key::KeyHash;
+use crate::domain::limits::{EXECUTOR_BYTES, PAGE_MAX};
 use crate::domain::member::executor::{Executor, LAST_SEEN_STEP, REMOVED, WANTS};
 use crate::domain::member::profile::{Editor, Profile};
 use crate::domain::member::sealed::Seal;
@@ -44,7 +44,10 @@ pub fn parse_limit(given: Option<&str>) -> Result<usize, Invalid> {
     let Some(text) = given else {
         return Ok(PAGE_MAX);
     };
-    let limit = text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+    let limit = text
+        .parse()
+        .ok()
+        .filter(|limit| (1..=PAGE_MAX).contains(limit));
     limit.ok_or_else(|| Invalid::new("limit", format!("must be a number from 1 to {PAGE_MAX}")))
 }
 
@@ -197,7 +200,10 @@ pub async fn change_profile(
     let (at_work, named) = (app.clone(), exchange.clone());
     change_record(app, exchange, id, move |executor: &mut Executor| {
         let version = executor.profile_version();
-        if versions.as_ref().is_some_and(|versions| !versions.contains(&version)) {
+        if versions
+            .as_ref()
+            .is_some_and(|versions| !versions.contains(&version))
+        {
             return Err(ServiceError::ProfileDiffers);
         }
         edit(&at_work, &named, executor, profile.clone())

@@ -114,7 +114,10 @@ async fn check_target(
         }
         None if offer.revoke_others => {
             let problem = "goes with the executor_id of a member";
-            Err(ServiceError::Invalid(Invalid::new("revoke_others", problem)))
+            Err(ServiceError::Invalid(Invalid::new(
+                "revoke_others",
+                problem,
+            )))
         }
         None => ExecutorId::parse_new(id.as_str(), "executor_id")
             .map(drop)
@@ -134,7 +137,9 @@ async fn put_new(
     let key = layout::invitation(exchange, id);
     let (body, summary) = invitation.encode()?;
     // It cannot be used before it is put, and its code is not known before the audit tells of it.
-    let put = app.store.put(&key, body, summary.as_deref(), Condition::Absent);
+    let put = app
+        .store
+        .put(&key, body, summary.as_deref(), Condition::Absent);
     put.await?;
     let amendment = Amendment {
         exchange: exchange.clone(),
@@ -157,7 +162,10 @@ fn about(id: &str, invitation: &Invitation) -> Map<String, Value> {
         ("scopes", json!(offer.scopes)),
         ("max_uses", json!(offer.max_uses)),
     ];
-    about.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    about
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
 }
 
 /// Deletes invitations that are over if there are as many as there may be.
@@ -203,7 +211,10 @@ async fn read_all(
         let store = app.store.as_ref();
         let page = list_summaries(store, &app.isolate.summaries, query, whole_body).await?;
         for row in page.rows {
-            let id = row.key.strip_prefix(&prefix).and_then(|name| name.strip_suffix(".json"));
+            let id = row
+                .key
+                .strip_prefix(&prefix)
+                .and_then(|name| name.strip_suffix(".json"));
             let invitation = row.summary.as_deref().map(serde_json::from_str);
             if let (Some(id), Some(Ok(invitation))) = (id, invitation) {
                 found.push((id.to_owned(), invitation));
@@ -247,7 +258,9 @@ pub async fn revoke(
         by,
         deed: Deed::InvitationRevoked,
         executor: None,
-        details: [("invitation_id".to_owned(), json!(id))].into_iter().collect(),
+        details: [("invitation_id".to_owned(), json!(id))]
+            .into_iter()
+            .collect(),
     };
     let now = app.clock.now();
     amend(app, amendment, move |invitation: &mut Invitation| {
@@ -310,14 +323,13 @@ pub async fn open(
 /// # Errors
 ///
 /// Fails with the reason if the code is of no use, or with the store's error.
-pub async fn look_up(
-    app: &App,
-    exchange: &ExchangeId,
-    code: &Code,
-) -> Result<Value, ServiceError> {
+pub async fn look_up(app: &App, exchange: &ExchangeId, code: &Code) -> Result<Value, ServiceError> {
     let invitation = open(app, exchange, code).await?;
     let document = exchange::read(app, exchange).await?;
-    let name = document.map_or_else(|| exchange.as_str().to_owned(), |document: Exchange| document.name);
+    let name = document.map_or_else(
+        || exchange.as_str().to_owned(),
+        |document: Exchange| document.name,
+    );
     let offer = &invitation.offer;
     Ok(json!({
         "exchange": exchange,
@@ -378,7 +390,9 @@ pub async fn give_back(
             (stored.uses.len() < before).then_some(stored)
         }))
     };
-    swap_invitation(app, exchange, invitation, deadline, decide).await.0
+    swap_invitation(app, exchange, invitation, deadline, decide)
+        .await
+        .0
 }
 
 /// Swaps an invitation for what `decide` makes of it, if it makes anything.
@@ -401,13 +415,18 @@ async fn swap_invitation(
         key: &key,
         deadline,
     };
-    let swapped = swap(target, current, |_| None, |stored| match decide(stored)? {
-        None => Ok(Decision::Keep(())),
-        Some(invitation) => {
-            let (body, summary) = invitation.encode()?;
-            Ok(Decision::Put(body, summary, ()))
-        }
-    })
+    let swapped = swap(
+        target,
+        current,
+        |_| None,
+        |stored| match decide(stored)? {
+            None => Ok(Decision::Keep(())),
+            Some(invitation) => {
+                let (body, summary) = invitation.encode()?;
+                Ok(Decision::Put(body, summary, ()))
+            }
+        },
+    )
     .await;
     (swapped.result.map_err(ServiceError::from), swapped.definite)
 }

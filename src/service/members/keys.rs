@@ -81,7 +81,10 @@ pub async fn add(
     let new = ApiKey::new(exchange, app.clock.random_bytes());
     let key = MemberKey {
         scopes: scopes_within(wanted.scopes, with)?,
-        expires_at: soonest(wanted.expires_in.map(|time| now.plus_millis(time.millis())), with.expires_at),
+        expires_at: soonest(
+            wanted.expires_in.map(|time| now.plus_millis(time.millis())),
+            with.expires_at,
+        ),
         last4: Some(new.last4()),
         parent: Some(with.id().to_owned()),
         ..MemberKey::new(new.hash(), wanted.label, now)
@@ -119,7 +122,10 @@ pub fn about(key: &MemberKey) -> Map<String, Value> {
         ("label", json!(key.label)),
         ("scopes", json!(key.scopes)),
     ];
-    about.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    about
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
 }
 
 /// The scopes that are wanted, or those of the key that asks.

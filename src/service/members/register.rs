@@ -118,7 +118,14 @@ async fn run(
     }
     let deadline = obligation.write_deadline();
     if let Some(code) = &plan.code {
-        let taken = invitations::take(&app, &exchange, code, &plan.executor, plan.entry.id, deadline);
+        let taken = invitations::take(
+            &app,
+            &exchange,
+            code,
+            &plan.executor,
+            plan.entry.id,
+            deadline,
+        );
         match taken.await {
             (Ok(()), _) => {}
             (Err(error), true) => return (Err(error), obligation.end_after(&app)),
@@ -230,15 +237,25 @@ async fn prepare(
         return Err(AccessRefusal::InvitationNeeded.into());
     }
     mark_if_new(app, exchange).await?;
-    let is_free = !ids.iter().any(|other| other.eq_ignore_ascii_case(executor.as_str()));
-    let founds = is_free
-        && exchange::found(app, exchange, &executor, document, ids.is_empty()).await?;
+    let is_free = !ids
+        .iter()
+        .any(|other| other.eq_ignore_ascii_case(executor.as_str()));
+    let founds =
+        is_free && exchange::found(app, exchange, &executor, document, ids.is_empty()).await?;
     // Who may not join learns nothing about who has.
     if needs_invitation && !founds {
         return Err(AccessRefusal::InvitationNeeded.into());
     }
     check_is_free(app, exchange, &executor, &ids).await?;
-    new_record(app, exchange, joining, invitation.as_ref(), executor, founds).map(Prepared::Plan)
+    new_record(
+        app,
+        exchange,
+        joining,
+        invitation.as_ref(),
+        executor,
+        founds,
+    )
+    .map(Prepared::Plan)
 }
 
 /// Whether the exchange is not founded yet, or may have been left by a founder that died.
@@ -262,13 +279,17 @@ async fn known(
     let record = layout::executor(exchange, &executor);
     let record = load::<Executor>(app.store.as_ref(), &record).await?;
     let record = record.map(|record| record.document);
-    let found = record.as_ref().and_then(|record| record.find_key(&key.hash()));
+    let found = record
+        .as_ref()
+        .and_then(|record| record.find_key(&key.hash()));
     let is_other = wanted.is_some_and(|wanted| *wanted != executor);
     match found {
         // It was begun and not committed.
         None if !is_other => Ok(None),
         Some(found) if !is_other => {
-            found.standing(app.clock.now()).map_err(AccessRefusal::Dead)?;
+            found
+                .standing(app.clock.now())
+                .map_err(AccessRefusal::Dead)?;
             let role = role_of(app, exchange, record.as_ref(), &executor).await?;
             Ok(Some(Joined {
                 executor,
@@ -299,7 +320,10 @@ async fn list_ids(app: &App, exchange: &ExchangeId) -> Result<Vec<String>, Store
     let mut ids = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let page = app.store.list(List::keys(&prefix, after.as_deref(), IDS)).await?;
+        let page = app
+            .store
+            .list(List::keys(&prefix, after.as_deref(), IDS))
+            .await?;
         after = page.rows.last().map(|row| row.key.clone());
         let names = page.rows.iter();
         let names = names.filter_map(|row| row.key.strip_prefix(&prefix)?.strip_suffix(".json"));
@@ -321,11 +345,19 @@ fn choose_id(
         return Ok(id);
     }
     let missing = || Invalid::new("executor_id", "is required");
-    let invitation = invitation.ok_or_else(missing).map_err(ServiceError::Invalid)?;
+    let invitation = invitation
+        .ok_or_else(missing)
+        .map_err(ServiceError::Invalid)?;
     let name = joining.profile.display_name();
-    let name = name.or(invitation.offer.display_name.as_deref()).unwrap_or_default();
+    let name = name
+        .or(invitation.offer.display_name.as_deref())
+        .unwrap_or_default();
     let is_taken = |id: &str| ids.iter().any(|other| other.eq_ignore_ascii_case(id));
-    Ok(ExecutorId::from_name(name, app.clock.random_bytes(), is_taken))
+    Ok(ExecutorId::from_name(
+        name,
+        app.clock.random_bytes(),
+        is_taken,
+    ))
 }
 
 /// Checks that nobody has the id, or one that differs in case only, and that there is room for one more.
@@ -335,7 +367,9 @@ async fn check_is_free(
     executor: &ExecutorId,
     ids: &[String],
 ) -> Result<(), ServiceError> {
-    let same = ids.iter().find(|other| other.eq_ignore_ascii_case(executor.as_str()));
+    let same = ids
+        .iter()
+        .find(|other| other.eq_ignore_ascii_case(executor.as_str()));
     if let Some(other) = same {
         let other = ExecutorId::parse(other, "executor_id").map_err(ServiceError::Invalid)?;
         return Err(if other == *executor {
@@ -354,7 +388,9 @@ async fn check_is_free(
     // Those who are gone do not count, which only their rows tell.
     let (store, cache) = (app.store.as_ref(), &app.isolate.summaries);
     let rows = read_summaries(store, cache, &layout::executors(exchange), summarize).await?;
-    let members = rows.iter().filter(|row: &&Value| row.get(REMOVED).is_none());
+    let members = rows
+        .iter()
+        .filter(|row: &&Value| row.get(REMOVED).is_none());
     if members.count() < most {
         return Ok(());
     }
@@ -392,7 +428,10 @@ fn new_record(
             ("role", json!(role)),
             ("key_id", json!(key.hash().id())),
             ("invitation_id", json!(joining.code.as_ref().map(Code::id))),
-            ("invited_by", json!(invitation.map(|invitation| &invitation.created_by))),
+            (
+                "invited_by",
+                json!(invitation.map(|invitation| &invitation.created_by)),
+            ),
         ]
         .into_iter()
         .filter(|(_, value)| !value.is_null())
@@ -410,6 +449,7 @@ fn new_record(
         record.display_name = name;
     }
     record.access.keys = Some(vec![member_key]);
+    record.access.changes.note(entry.id);
     record.access.kind = offer.and_then(|offer| offer.kind).or(joining.kind);
     if role == Role::Guest {
         record.access.role = Role::Guest;
@@ -455,10 +495,17 @@ async fn one_more_key(
         scopes: invitation.offer.scopes.clone(),
         expires_at: invitation.key_expires_at,
         last4: Some(new.last4()),
-        ..MemberKey::new(new.hash(), label.unwrap_or_else(|| "invitation".to_owned()), now)
+        ..MemberKey::new(
+            new.hash(),
+            label.unwrap_or_else(|| "invitation".to_owned()),
+            now,
+        )
     };
     let mut details = about(&key);
-    details.insert("invitation_id".to_owned(), json!(joining.code.as_ref().map(Code::id)));
+    details.insert(
+        "invitation_id".to_owned(),
+        json!(joining.code.as_ref().map(Code::id)),
+    );
     details.insert("invited_by".to_owned(), json!(invitation.created_by));
     let amendment = Amendment {
         exchange: exchange.clone(),
@@ -518,31 +565,43 @@ impl Plan {
         let hash = self.key.hash();
         let ours = |stored: &Executor| is_of(stored, obligation).then_some(true);
         let (current, now) = (self.current(), obligation.begun_at);
-        let swapped = swap(target, current, ours, |stored: Option<Executor>| match &self.what {
-            _ if stored.as_ref().is_some_and(|stored| stored.find_key(&hash).is_some()) => {
-                Ok(Decision::Keep(false))
-            }
-            What::Record { record, body, .. } => match stored {
-                None => Ok(Decision::Put(body.clone(), Some(record.summary()), true)),
-                Some(_) => Err(ServiceError::AlreadyRegistered),
+        let swapped = swap(
+            target,
+            current,
+            ours,
+            |stored: Option<Executor>| match &self.what {
+                _ if stored
+                    .as_ref()
+                    .is_some_and(|stored| stored.find_key(&hash).is_some()) =>
+                {
+                    Ok(Decision::Keep(false))
+                }
+                What::Record { record, body, .. } => match stored {
+                    None => Ok(Decision::Put(body.clone(), Some(record.summary()), true)),
+                    Some(_) => Err(ServiceError::AlreadyRegistered),
+                },
+                What::Key {
+                    key, revoke_others, ..
+                } => {
+                    let mut stored = stored.ok_or(ServiceError::NoExecutor)?;
+                    if stored.access.removed_at.is_some() {
+                        return Err(AccessRefusal::Dead(Dead::Revoked).into());
+                    }
+                    let others: Vec<_> = stored
+                        .keys()
+                        .iter()
+                        .map(|key| key.id().to_owned())
+                        .collect();
+                    for other in others.iter().filter(|_| *revoke_others) {
+                        stored.revoke_key(other, now);
+                    }
+                    stored.add_key(key.as_ref().clone(), now)?;
+                    stored.access.changes.note(obligation.id);
+                    let body = to_json(&stored, "the profile", EXECUTOR_BYTES)?;
+                    Ok(Decision::Put(body, Some(stored.summary()), true))
+                }
             },
-            What::Key {
-                key, revoke_others, ..
-            } => {
-                let mut stored = stored.ok_or(ServiceError::NoExecutor)?;
-                if stored.access.removed_at.is_some() {
-                    return Err(AccessRefusal::Dead(Dead::Revoked).into());
-                }
-                let others: Vec<_> = stored.keys().iter().map(|key| key.id().to_owned()).collect();
-                for other in others.iter().filter(|_| *revoke_others) {
-                    stored.revoke_key(other, now);
-                }
-                stored.add_key(key.as_ref().clone(), now)?;
-                stored.access.changes.note(obligation.id);
-                let body = to_json(&stored, "the profile", EXECUTOR_BYTES)?;
-                Ok(Decision::Put(body, Some(stored.summary()), true))
-            }
-        })
+        )
         .await;
         (swapped.result.map_err(ServiceError::from), swapped.definite)
     }
@@ -641,12 +700,16 @@ pub async fn complete(app: &Rc<App>, obligation: &Obligation) -> Result<bool, Se
             by: Some(executor_id.clone()),
             deed: Deed::MemberChanged,
             executor: Some(executor_id.clone()),
-            details: [("role".to_owned(), json!(Role::Owner))].into_iter().collect(),
+            details: [("role".to_owned(), json!(Role::Owner))]
+                .into_iter()
+                .collect(),
         };
         let id = executor_id.clone();
-        amend(app, amendment, move |document: &mut Exchange| Ok(document.add_owner(&id)))
-            .await
-            .map(drop)
+        amend(app, amendment, move |document: &mut Exchange| {
+            Ok(document.add_owner(&id))
+        })
+        .await
+        .map(drop)
     };
     let (told, noted, promoted) = join3(event, entry, owner).await;
     promoted?;
@@ -687,7 +750,9 @@ pub async fn undo(app: &App, obligation: &Obligation, fate: Fate) -> Result<(), 
         invitations::give_back(app, exchange_id, invitation, obligation.id).await?;
     }
     if fate == Fate::Uncommitted {
-        app.store.delete(&layout::key(exchange_id, key_hash)).await?;
+        app.store
+            .delete(&layout::key(exchange_id, key_hash))
+            .await?;
     }
     Ok(())
 }

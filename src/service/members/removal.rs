@@ -82,9 +82,12 @@ pub async fn remove(
         by,
         deed: Deed::MemberRemoved,
         executor: Some(executor.clone()),
-        details: [("requests".to_owned(), json!(if keep_requests { "kept" } else { "cancelled" }))]
-            .into_iter()
-            .collect(),
+        details: [(
+            "requests".to_owned(),
+            json!(if keep_requests { "kept" } else { "cancelled" }),
+        )]
+        .into_iter()
+        .collect(),
     };
     let removal = Removal {
         entry: amendment.entry(app),
@@ -124,7 +127,10 @@ async fn run(app: Rc<App>, removal: Removal) -> (Result<(), ServiceError>, Rest)
             return (Err(error.into()), obligation.end_after(&app));
         }
     };
-    if !record.as_ref().is_some_and(|record| record.document.access.removed_at.is_none()) {
+    if !record
+        .as_ref()
+        .is_some_and(|record| record.document.access.removed_at.is_none())
+    {
         return (Err(ServiceError::NoExecutor), obligation.end_after(&app));
     }
     // 2.
@@ -244,7 +250,9 @@ pub async fn complete(app: &App, removal: &Removal) -> Result<bool, ServiceError
         return Ok(false);
     }
     let deadline = app.clock.now().plus_millis(WRITE_WINDOW);
-    end_record(app, removal, Some(record), deadline).await.result?;
+    end_record(app, removal, Some(record), deadline)
+        .await
+        .result?;
     Ok(true)
 }
 
@@ -290,7 +298,10 @@ pub async fn depart(app: &Rc<App>, removal: &Removal) -> Result<bool, ServiceErr
 fn farewell(state: &ThreadState, removal: &Removal) -> Option<Update> {
     let member = &removal.executor;
     let (status, message) = if state.requestor_id == *member && !removal.keep_requests {
-        (Status::Cancelled, "who asked for this is no longer a member")
+        (
+            Status::Cancelled,
+            "who asked for this is no longer a member",
+        )
     } else if state.holder() == Some(member) {
         (Status::Pending, "who held this is no longer a member")
     } else {

@@ -64,10 +64,14 @@ impl Change {
                 self.max_priority
                     .map(|priority| json!(priority.unwrap_or(Priority::Urgent))),
             ),
-            ("suspended", self.suspended.map(|suspended| json!(suspended))),
+            (
+                "suspended",
+                self.suspended.map(|suspended| json!(suspended)),
+            ),
         ];
         let said = said.into_iter();
-        said.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+        said.filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect()
     }
 
     /// Writes it into a record. Returns whether that changed anything. The record of an owner is that

@@ -52,7 +52,10 @@ impl Filter {
                 .as_ref()
                 .is_none_or(|id| *id == state.requestor_id)
             && (self.executor.is_none() || self.executor == state.executor_id)
-            && self.guest.as_ref().is_none_or(|guest| state.is_addressed_to(guest))
+            && self
+                .guest
+                .as_ref()
+                .is_none_or(|guest| state.is_addressed_to(guest))
     }
 }
 

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use super::ServiceError;
 use super::members::executors::parse_profile;
 use super::members::owner;
-use super::members::register::register;
+use super::members::register::{Joining, register};
 use super::requests::create::create;
 use super::requests::list::{Filter, list};
 use super::requests::update::update;
@@ -44,7 +44,7 @@ use crate::domain::thread::document::Thread;
 use crate::domain::thread::posted::NewRequest;
 use crate::domain::thread::state::ThreadState;
 use crate::domain::thread::status::Status;
-use crate::domain::thread::transition::Update;
+use crate::domain::thread::transition::{Powers, Update};
 use crate::domain::time::Timestamp;
 use crate::isolate::Isolate;
 use crate::runtime::background::Background;
@@ -287,7 +287,7 @@ impl World {
     fn join(&mut self, executor: &str, fields: Value) {
         let (app, executor) = (self.invoke(), id(executor));
         let profile = profile(&app, fields);
-        self.run(async move { register(&app, home(), executor, profile).await })
+        self.run(async move { register(&app, home(), Joining::plain(executor, profile)).await })
             .unwrap();
     }
 
@@ -418,7 +418,12 @@ fn answered(status: u16, body: &str) -> Answer {
 }
 
 async fn registration(app: Rc<App>, executor: &str) -> Result<(), ServiceError> {
-    register(&app, home(), id(executor), Profile::default()).await?;
+    register(
+        &app,
+        home(),
+        Joining::plain(id(executor), Profile::default()),
+    )
+    .await?;
     Ok(())
 }
 
@@ -449,6 +454,7 @@ fn change_of(
         reference: reference.clone(),
         actor: id(actor),
         update: change,
+        powers: Powers::default(),
         versions: None,
     };
     async move { update(&app, request).await }

@@ -85,6 +85,7 @@ fn a_condition_on_the_version_before_the_moment_fails_after_it() {
     world.pass(61 * MINUTE);
     let change = |world: &mut World, version, is_due| {
         let request = update::Request {
+            powers: Powers::default(),
             exchange: home(),
             reference: reference.clone(),
             actor: id("phone"),

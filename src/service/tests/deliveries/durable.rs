@@ -288,7 +288,7 @@ fn one_exchange_does_not_hold_up_another() {
     let channel = profile(&app, json!({"notifications": [webhook("alive")]}));
     let request = request(&app, json!({"intent": "Check front door"}));
     world.run(async move {
-        register(&app, exchange.clone(), id("phone"), channel)
+        register(&app, exchange.clone(), Joining::plain(id("phone"), channel))
             .await
             .unwrap();
         create(&app, exchange, id("agent"), request).await.unwrap();

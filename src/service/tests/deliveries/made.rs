@@ -111,7 +111,7 @@ fn a_record_of_another_server_keeps_its_subscriptions_apart() {
     let change = profile(&app, change);
     let change_profile = crate::service::members::executors::change_profile;
     world
-        .run(async move { change_profile(&app, home(), id("phone"), change).await })
+        .run(async move { change_profile(&app, home(), id("phone"), change, None).await })
         .unwrap();
     world.tick_after(2 * MINUTE);
     assert_eq!(hosts(&world.sent()).len(), 1);

@@ -111,7 +111,9 @@ fn a_receiver_that_never_recovers_is_disabled_after_five_days() {
     let (app, change) = (world.invoke(), profile);
     let change = super::profile(&app, change);
     world
-        .run(async move { executors::change_profile(&app, home(), id("phone"), change).await })
+        .run(
+            async move { executors::change_profile(&app, home(), id("phone"), change, None).await },
+        )
         .unwrap();
     world.create("agent").unwrap();
     assert_eq!(hosts(&world.sent()).len(), 2);
@@ -199,7 +201,9 @@ fn a_channel_that_is_enabled_again_begins_anew() {
     let app = world.invoke();
     let change = super::profile(&app, profile);
     world
-        .run(async move { executors::change_profile(&app, home(), id("phone"), change).await })
+        .run(
+            async move { executors::change_profile(&app, home(), id("phone"), change, None).await },
+        )
         .unwrap();
     world.create("agent").unwrap();
     assert!(!disabled(&world), "one failure is no streak of five days");

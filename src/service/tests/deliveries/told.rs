@@ -39,7 +39,7 @@ fn a_reply_reaches_its_executor_however_little_the_request_presses() {
     let change = profile(&app, change);
     let change_profile = crate::service::members::executors::change_profile;
     world
-        .run(async move { change_profile(&app, home(), id("phone"), change).await })
+        .run(async move { change_profile(&app, home(), id("phone"), change, None).await })
         .unwrap();
     let reference = world.ask("agent", json!({"confirm_before": true}));
     expect(&world, &[("tablet", "New request")]);
@@ -150,7 +150,7 @@ fn what_nobody_claims_is_brought_before_who_is_named() {
     let change = profile(&app, change);
     let change_profile = crate::service::members::executors::change_profile;
     world
-        .run(async move { change_profile(&app, home(), id("phone"), change).await })
+        .run(async move { change_profile(&app, home(), id("phone"), change, None).await })
         .unwrap();
     let sent = |world: &World| {
         let sent = world.sent();
