@@ -17,7 +17,7 @@ use crate::domain::text::{Fields, Invalid, check_name};
 use crate::domain::time::Timestamp;
 use crate::isolate::Kept;
 use crate::service::{ServiceError, WRITE_WINDOW};
-use crate::storage::cas::{Decision, Target, load, swap};
+use crate::storage::cas::{Decision, Loaded, Target, load, swap};
 use crate::storage::{StoreError, encode, layout};
 
 /// For this many milliseconds, an isolate trusts a time zone that it read without looking again.
@@ -116,7 +116,8 @@ async fn make(
     exchange: &ExchangeId,
     document: Exchange,
 ) -> Result<Exchange, ServiceError> {
-    swap_document(app, exchange, None, |stored| match stored {
+    let current = load(app.store.as_ref(), &layout::exchange(exchange)).await?;
+    swap_document(app, exchange, current, |stored| match stored {
         Some(stored) => Ok((stored, false)),
         None => Ok((document.clone(), true)),
     })
@@ -148,7 +149,7 @@ async fn replace_founder(
 async fn swap_document(
     app: &App,
     exchange: &ExchangeId,
-    current: Option<crate::storage::cas::Loaded<Exchange>>,
+    current: Option<Loaded<Exchange>>,
     decide: impl Fn(Option<Exchange>) -> Result<(Exchange, bool), ServiceError>,
 ) -> Result<Exchange, ServiceError> {
     let key = layout::exchange(exchange);

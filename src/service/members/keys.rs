@@ -4,20 +4,22 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value, json};
 
+use super::admit::{Plan, What, admit};
 use super::amend::{Amendment, amend};
 use crate::app::App;
 use crate::domain::duration::Duration;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::ApiKey;
 use crate::domain::limits::{KEY_EXPIRES, NAME_CHARS};
-use crate::domain::member::access::{AccessRefusal, MemberKey, Scopes};
+use crate::domain::member::access::{AccessRefusal, MemberKey, Role, Scopes};
 use crate::domain::member::audit::Deed;
 use crate::domain::member::executor::Executor;
 use crate::domain::member::invitation::take_duration;
 use crate::domain::text::{Fields, Invalid, check_name};
 use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
 use crate::service::records::{Owner, read_own};
-use crate::service::{ServiceError, keys};
+use crate::storage::cas::load;
 use crate::storage::layout;
 
 /// What a member wants of a key.
@@ -62,11 +64,6 @@ pub async fn list(
 /// Adds a key to the member that calls with the key `with`. The new key can do no more than that one,
 /// lives no longer, and is revoked with it.
 ///
-/// 1. Put the object that says whose key it is. Nobody has the key yet.
-/// 2. Add the key to the record. This is the commit.
-///
-/// If this dies in between, the object remains, and the record does not know the key.
-///
 /// # Errors
 ///
 /// Fails if the wish goes beyond the key `with`, if there are too many keys, or with the store's error.
@@ -79,40 +76,40 @@ pub async fn add(
 ) -> Result<(ApiKey, MemberKey), ServiceError> {
     let now = app.clock.now();
     let new = ApiKey::new(exchange, app.clock.random_bytes());
+    let expires_at = wanted.expires_in.map(|time| now.plus_millis(time.millis()));
     let key = MemberKey {
         scopes: scopes_within(wanted.scopes, with)?,
-        expires_at: soonest(
-            wanted.expires_in.map(|time| now.plus_millis(time.millis())),
-            with.expires_at,
-        ),
+        expires_at: soonest(expires_at, with.expires_at),
         last4: Some(new.last4()),
         parent: Some(with.id().to_owned()),
         ..MemberKey::new(new.hash(), wanted.label, now)
     };
-    // 1.
-    keys::put(app, exchange, &key.hash, executor, now).await?;
-    // 2.
+    let object = layout::executor(exchange, executor);
+    let current = load::<Executor>(app.store.as_ref(), &object).await?;
     let amendment = Amendment {
         exchange: exchange.clone(),
-        object: layout::executor(exchange, executor),
+        object,
         by: Some(executor.clone()),
         deed: Deed::KeyAdded,
         executor: Some(executor.clone()),
         details: about(&key),
     };
-    let (added, parent) = (key.clone(), with.hash.clone());
-    amend(app, amendment, move |record: &mut Executor| {
-        // The key that asks may have been revoked meanwhile.
-        let parent = record.find_key(&parent).ok_or(AccessRefusal::NoKey)?;
-        parent.standing(now).map_err(AccessRefusal::Dead)?;
-        if !record.access.is_active() {
-            return Err(AccessRefusal::Suspended.into());
-        }
-        record.add_key(added.clone(), now)?;
-        Ok(true)
-    })
-    .await?;
-    Ok((new, key))
+    let plan = Plan {
+        executor: executor.clone(),
+        key: new,
+        role: Role::Member,
+        code: None,
+        entry: amendment.entry(app),
+        what: What::Key {
+            key: Box::new(key.clone()),
+            parent: Some(with.hash.clone()),
+            revoke_others: false,
+            current: Box::new(current.ok_or(ServiceError::NoExecutor)?),
+        },
+    };
+    let work = admit(app.clone(), exchange.clone(), plan);
+    let joined = app.background.finish(work).await??;
+    Ok((joined.key, key))
 }
 
 /// What the audit says about a key.

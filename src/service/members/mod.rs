@@ -1,5 +1,6 @@
 //! The members of an exchange: registration, authentication, profiles and capabilities.
 
+pub mod admit;
 pub mod amend;
 pub mod audit;
 pub mod authenticate;

@@ -2,34 +2,32 @@
 
 use std::rc::Rc;
 
-use futures::FutureExt as _;
-use futures::future::{join, join3};
+use futures::future::join;
 use serde_json::{Value, json};
 
-use super::amend::{Amendment, amend};
+use super::admit::{Joined, Plan, What, admit};
+use super::amend::Amendment;
 use super::executors::edit;
 use super::keys::about;
-use super::{audit, exchange, invitations};
+use super::{exchange, invitations};
 use crate::app::App;
 use crate::config::Join;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::ApiKey;
 use crate::domain::limits::EXECUTOR_BYTES;
-use crate::domain::member::access::{AccessRefusal, Dead, Kind, MemberKey, Role};
-use crate::domain::member::audit::{AuditEntry, Deed};
+use crate::domain::member::access::{AccessRefusal, Kind, MemberKey, Role};
+use crate::domain::member::audit::Deed;
 use crate::domain::member::executor::{Executor, REMOVED, Registration};
 use crate::domain::member::invitation::{Code, Invitation};
 use crate::domain::member::profile::Profile;
 use crate::domain::text::Invalid;
-use crate::domain::thread::event::{Event, Fact, log_line};
+use crate::domain::thread::event::{Event, Fact};
 use crate::runtime::background::{Rest, nothing};
-use crate::service::due::obligations::{Obligation, Subject};
 use crate::service::import::standing::mark_if_new;
 use crate::service::records::summarize;
 use crate::service::{ServiceError, keys, to_json};
-use crate::storage::cas::{Decision, Loaded, Target, load, swap};
-use crate::storage::index::write_log;
+use crate::storage::cas::{Loaded, load};
 use crate::storage::rows::read_summaries;
 use crate::storage::{List, StoreError, layout};
 
@@ -67,17 +65,6 @@ impl Joining {
     }
 }
 
-/// Who has registered.
-#[derive(Debug)]
-pub struct Joined {
-    /// The executor.
-    pub executor: ExecutorId,
-    /// Its key.
-    pub key: ApiKey,
-    /// What it is in the exchange.
-    pub role: Role,
-}
-
 /// Registers an executor and returns its key.
 ///
 /// # Errors
@@ -94,10 +81,7 @@ pub async fn register(
 
 /// 1. If the client asks again, answer as before. Look at the invitation.
 /// 2. Find out whether the client may join, and under which id. Nothing was written for it yet.
-/// 3. Write the obligation, and use the invitation.
-/// 4. Put the object that says whose key it is.
-/// 5. Put the record unless there is one already. This is the commit.
-/// 6. Write the event and the audit, and answer.
+/// 3. Let it in.
 async fn run(
     app: Rc<App>,
     exchange: ExchangeId,
@@ -108,59 +92,8 @@ async fn run(
         Ok(Prepared::Known(joined)) => return (Ok(joined), nothing()),
         Err(error) => return (Err(error), nothing()),
     };
-    let obligation = Obligation {
-        id: plan.entry.id,
-        ..Obligation::new(&app, plan.owed(&exchange))
-    };
     // 3.
-    if let Err(error) = obligation.begin(&app).await {
-        return (Err(error.into()), obligation.end_after(&app));
-    }
-    let deadline = obligation.write_deadline();
-    if let Some(code) = &plan.code {
-        let taken = invitations::take(
-            &app,
-            &exchange,
-            code,
-            &plan.executor,
-            plan.entry.id,
-            deadline,
-        );
-        match taken.await {
-            (Ok(()), _) => {}
-            (Err(error), true) => return (Err(error), obligation.end_after(&app)),
-            (Err(error), false) => return (Err(error), nothing()),
-        }
-    }
-    // 4.
-    let now = obligation.begun_at;
-    if let Err(error) = keys::put(&app, &exchange, &plan.key.hash(), &plan.executor, now).await {
-        // The key may still get stored. The tick deletes it once no write can land any more.
-        return (Err(error.into()), nothing());
-    }
-    // 5.
-    let (committed, definite) = plan.commit(&app, &exchange, &obligation).await;
-    let is_ours = match committed {
-        Ok(is_ours) => is_ours,
-        Err(error) if definite => return (Err(error), withdraw(&app, obligation)),
-        Err(error) => return (Err(error), nothing()),
-    };
-    // 6.
-    app.isolate.doubt(&exchange, &plan.executor);
-    let rest = if is_ours {
-        match complete(&app, &obligation).await {
-            Ok(true) => obligation.end_after(&app),
-            Ok(false) | Err(_) => nothing(),
-        }
-    } else {
-        withdraw(&app, obligation)
-    };
-    let joined = Joined {
-        executor: plan.executor,
-        key: plan.key,
-        role: plan.role,
-    };
-    (Ok(joined), rest)
+    admit(app, exchange, plan).await
 }
 
 /// What comes of looking at a registration before anything is written.
@@ -169,32 +102,6 @@ enum Prepared {
     Plan(Box<Plan>),
     /// It was made already.
     Known(Joined),
-}
-
-/// A registration that may be made.
-struct Plan {
-    executor: ExecutorId,
-    key: ApiKey,
-    role: Role,
-    code: Option<Code>,
-    entry: AuditEntry,
-    what: What,
-}
-
-/// What a registration writes.
-enum What {
-    /// A new record, and the event that tells of it.
-    Record {
-        record: Box<Executor>,
-        body: Vec<u8>,
-        event: Box<Event>,
-    },
-    /// A key in the record of a member, which may be the only one from then on.
-    Key {
-        key: Box<MemberKey>,
-        revoke_others: bool,
-        current: Box<Loaded<Executor>>,
-    },
 }
 
 /// 1. and 2.
@@ -523,253 +430,9 @@ async fn one_more_key(
         entry: amendment.entry(app),
         what: What::Key {
             key: Box::new(key),
+            parent: None,
             revoke_others: invitation.offer.revoke_others,
             current: Box::new(record),
         },
     })))
-}
-
-impl Plan {
-    fn owed(&self, exchange: &ExchangeId) -> Subject {
-        let event = match &self.what {
-            What::Record { event, .. } => Some(event.clone()),
-            What::Key { .. } => None,
-        };
-        Subject::Registration {
-            exchange_id: exchange.clone(),
-            executor_id: self.executor.clone(),
-            key_hash: self.key.hash(),
-            // The founder is in the exchange's document already.
-            makes_owner: self.role == Role::Owner && event.is_some() && self.code.is_some(),
-            event,
-            entry: Some(Box::new(self.entry.clone())),
-            invitation: self.code.as_ref().map(Code::id),
-        }
-    }
-
-    /// 5. Returns whether this registration was committed: if the client has asked twice at once, it
-    /// may be the other one. Also returns whether every put got a definite answer.
-    async fn commit(
-        &self,
-        app: &App,
-        exchange: &ExchangeId,
-        obligation: &Obligation,
-    ) -> (Result<bool, ServiceError>, bool) {
-        let object = layout::executor(exchange, &self.executor);
-        let target = Target {
-            store: app.store.as_ref(),
-            clock: app.clock.as_ref(),
-            key: &object,
-            deadline: obligation.write_deadline(),
-        };
-        let hash = self.key.hash();
-        let ours = |stored: &Executor| is_of(stored, obligation).then_some(true);
-        let (current, now) = (self.current(), obligation.begun_at);
-        let swapped = swap(
-            target,
-            current,
-            ours,
-            |stored: Option<Executor>| match &self.what {
-                _ if stored
-                    .as_ref()
-                    .is_some_and(|stored| stored.find_key(&hash).is_some()) =>
-                {
-                    Ok(Decision::Keep(false))
-                }
-                What::Record { record, body, .. } => match stored {
-                    None => Ok(Decision::Put(body.clone(), Some(record.summary()), true)),
-                    Some(_) => Err(ServiceError::AlreadyRegistered),
-                },
-                What::Key {
-                    key, revoke_others, ..
-                } => {
-                    let mut stored = stored.ok_or(ServiceError::NoExecutor)?;
-                    if stored.access.removed_at.is_some() {
-                        return Err(AccessRefusal::Dead(Dead::Revoked).into());
-                    }
-                    let others: Vec<_> = stored
-                        .keys()
-                        .iter()
-                        .map(|key| key.id().to_owned())
-                        .collect();
-                    for other in others.iter().filter(|_| *revoke_others) {
-                        stored.revoke_key(other, now);
-                    }
-                    stored.add_key(key.as_ref().clone(), now)?;
-                    stored.access.changes.note(obligation.id);
-                    let body = to_json(&stored, "the profile", EXECUTOR_BYTES)?;
-                    Ok(Decision::Put(body, Some(stored.summary()), true))
-                }
-            },
-        )
-        .await;
-        (swapped.result.map_err(ServiceError::from), swapped.definite)
-    }
-
-    /// The record as it was read, if there is one.
-    fn current(&self) -> Option<Loaded<Executor>> {
-        match &self.what {
-            What::Record { .. } => None,
-            What::Key { current, .. } => Some(Loaded {
-                document: current.document.clone(),
-                tag: current.tag.clone(),
-            }),
-        }
-    }
-}
-
-/// What became of a registration that its writer left behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It was committed.
-    Committed,
-    /// It was not committed, but another with the same key was.
-    Other,
-    /// It was not committed.
-    Uncommitted,
-}
-
-/// Whether `stored` has what the mutation of `obligation` was to write into it.
-fn is_of(stored: &Executor, obligation: &Obligation) -> bool {
-    let registration = stored.registration.as_ref();
-    registration.is_some_and(|registration| registration.batch_id == obligation.id)
-        || stored.access.changes.have(obligation.id)
-}
-
-/// Finds out what became of a registration.
-///
-/// # Errors
-///
-/// Fails with the store's error.
-pub async fn fate(app: &App, obligation: &Obligation) -> Result<Fate, StoreError> {
-    let Subject::Registration {
-        exchange_id,
-        executor_id,
-        key_hash,
-        ..
-    } = &obligation.subject
-    else {
-        return Ok(Fate::Uncommitted);
-    };
-    let key = layout::executor(exchange_id, executor_id);
-    let stored = load::<Executor>(app.store.as_ref(), &key).await?;
-    Ok(match stored {
-        Some(stored) if is_of(&stored.document, obligation) => Fate::Committed,
-        Some(stored) if stored.document.find_key(key_hash).is_some() => Fate::Other,
-        _ => Fate::Uncommitted,
-    })
-}
-
-/// Does what a registration that was committed owes: writes its event and its entry in the audit, and
-/// makes the member an owner if it was invited as one. Returns false if something is left to the tick.
-///
-/// # Errors
-///
-/// Fails with the store's error.
-pub async fn complete(app: &Rc<App>, obligation: &Obligation) -> Result<bool, ServiceError> {
-    let Subject::Registration {
-        exchange_id,
-        executor_id,
-        event,
-        entry,
-        makes_owner,
-        ..
-    } = &obligation.subject
-    else {
-        return Ok(true);
-    };
-    let event = async {
-        match event {
-            Some(event) => write_event(app, exchange_id, event).await,
-            None => true,
-        }
-    };
-    let entry = async {
-        match entry {
-            Some(entry) => audit::write(app, exchange_id, entry).await,
-            None => true,
-        }
-    };
-    let owner = async {
-        if !makes_owner {
-            return Ok(());
-        }
-        let amendment = Amendment {
-            exchange: exchange_id.clone(),
-            object: layout::exchange(exchange_id),
-            by: Some(executor_id.clone()),
-            deed: Deed::MemberChanged,
-            executor: Some(executor_id.clone()),
-            details: [("role".to_owned(), json!(Role::Owner))]
-                .into_iter()
-                .collect(),
-        };
-        let id = executor_id.clone();
-        amend(app, amendment, move |document: &mut Exchange| {
-            Ok(document.add_owner(&id))
-        })
-        .await
-        .map(drop)
-    };
-    let (told, noted, promoted) = join3(event, entry, owner).await;
-    promoted?;
-    Ok(told && noted)
-}
-
-async fn write_event(app: &App, exchange: &ExchangeId, event: &Event) -> bool {
-    let key = layout::event_batch(exchange, event.ts, event.batch_id);
-    match log_line(exchange, None, event) {
-        Ok(line) => write_log(app.store.as_ref(), &key, &format!("{line}\n")).await,
-        Err(error) => {
-            crate::runtime::log::warn("an event could not be written", &error);
-            false
-        }
-    }
-}
-
-/// Undoes a registration that was not committed: gives the invitation back, and deletes the object that
-/// says whose key it is, unless another registration has that key.
-///
-/// # Errors
-///
-/// Fails with the store's error.
-pub async fn undo(app: &App, obligation: &Obligation, fate: Fate) -> Result<(), ServiceError> {
-    let Subject::Registration {
-        exchange_id,
-        key_hash,
-        invitation,
-        ..
-    } = &obligation.subject
-    else {
-        return Ok(());
-    };
-    if fate == Fate::Committed {
-        return Ok(());
-    }
-    if let Some(invitation) = invitation {
-        invitations::give_back(app, exchange_id, invitation, obligation.id).await?;
-    }
-    if fate == Fate::Uncommitted {
-        app.store
-            .delete(&layout::key(exchange_id, key_hash))
-            .await?;
-    }
-    Ok(())
-}
-
-/// Undoes a registration of which it is certain that it will not be committed any more.
-fn withdraw(app: &Rc<App>, obligation: Obligation) -> Rest {
-    let app = app.clone();
-    async move {
-        let undone = async {
-            let fate = fate(&app, &obligation).await?;
-            undo(&app, &obligation, fate).await
-        };
-        if undone.await.is_ok() {
-            obligation.end(&app).await;
-        } else {
-            crate::runtime::log::warn("a registration is left to the tick", &obligation.id);
-        }
-    }
-    .boxed_local()
 }

@@ -1,6 +1,7 @@
 //! Tests of the services with a bucket in memory. They inject faults, hold operations, and simulate
 //! time.
 
+mod access;
 mod budgets;
 mod crashes;
 mod deliveries;

@@ -4,7 +4,7 @@
 use super::batch::next_look;
 use super::context::{Seen, Tick, put_off, require};
 use crate::service::due::obligations::{Next, Obligation};
-use crate::service::members::register::{Fate, complete, fate, undo};
+use crate::service::members::admit::{Fate, complete, fate, undo};
 use crate::storage::StoreError;
 
 /// Completes or undoes the registration of `obligation`.
