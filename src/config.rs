@@ -75,13 +75,11 @@ impl Join {
     fn read(given: Option<&str>, has_token: bool) -> Result<Self, ConfigError> {
         let wrong = |problem| ConfigError::new("JOIN", problem);
         match given {
-            None if has_token => Ok(Self::Token),
-            None => Ok(Self::Open),
             Some("open") if has_token => Err(wrong(
                 "must not be open while REGISTRATION_TOKEN is set: nobody would be asked for it",
             )),
-            Some("open") => Ok(Self::Open),
-            Some("token") if has_token => Ok(Self::Token),
+            None | Some("token") if has_token => Ok(Self::Token),
+            None | Some("open") => Ok(Self::Open),
             Some("token") => Err(wrong("needs a REGISTRATION_TOKEN to be token")),
             Some("invitation") => Ok(Self::Invitation),
             Some(_) => Err(wrong("must be open, token or invitation")),

@@ -75,8 +75,7 @@ impl Caller {
         Powers {
             asks: scopes.has(Scope::Request),
             executes: scopes.has(Scope::Execute),
-            stands_in: false,
-            is_guest: self.is_guest(),
+            role: self.grant.role,
         }
     }
 

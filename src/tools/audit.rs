@@ -127,35 +127,7 @@ fn sort_in(
     let kind = key.split('/').next().unwrap_or_default();
     let mut unreadable = |what: &str| report.problems.push(format!("{key} is not {what}"));
     if kind == "due" {
-        let Ok(obligation) = serde_json::from_str::<Obligation>(text) else {
-            return unreadable("an obligation");
-        };
-        // An import is due at once and stays due for as long as it takes.
-        let is_import = matches!(obligation.subject, Subject::Import { .. });
-        let overdue = layout::due_at(key).is_none_or(|at| now.since(at) > TICK_LATE);
-        if overdue && !is_import {
-            unreadable("seen to: it is overdue");
-        }
-        let exchange = match &obligation.subject {
-            Subject::Thread { exchange_id, .. }
-            | Subject::Announcement { exchange_id, .. }
-            | Subject::Deliveries(Chunk { exchange_id, .. })
-            | Subject::Sweep { exchange_id, .. }
-            | Subject::Timer { exchange_id, .. }
-            | Subject::Registration { exchange_id, .. }
-            | Subject::Amendment { exchange_id, .. }
-            | Subject::Removal { exchange_id, .. }
-            | Subject::Import { exchange_id } => exchange_id.as_str().to_owned(),
-        };
-        let objects = exchanges.entry(exchange).or_default();
-        if let (Subject::Timer { reference, .. }, Some(at)) =
-            (&obligation.subject, layout::due_at(key))
-        {
-            let timers = objects.timers.entry(reference.clone());
-            timers.or_default().push(at);
-        }
-        objects.obligations.push(obligation);
-        return;
+        return sort_in_obligation(exchanges, report, key, text, now);
     }
     if key == layout::FORMAT {
         if !format::is_format(text) {
@@ -241,6 +213,43 @@ fn sort_in(
         "derived" | "streaks" => {}
         _ => unreadable("of the layout"),
     }
+}
+
+fn sort_in_obligation(
+    exchanges: &mut BTreeMap<String, Objects>,
+    report: &mut Report,
+    key: &str,
+    text: &str,
+    now: Timestamp,
+) {
+    let mut unreadable = |what: &str| report.problems.push(format!("{key} is not {what}"));
+    let Ok(obligation) = serde_json::from_str::<Obligation>(text) else {
+        return unreadable("an obligation");
+    };
+    // An import is due at once and stays due for as long as it takes.
+    let is_import = matches!(obligation.subject, Subject::Import { .. });
+    let overdue = layout::due_at(key).is_none_or(|at| now.since(at) > TICK_LATE);
+    if overdue && !is_import {
+        unreadable("seen to: it is overdue");
+    }
+    let exchange = match &obligation.subject {
+        Subject::Thread { exchange_id, .. }
+        | Subject::Announcement { exchange_id, .. }
+        | Subject::Deliveries(Chunk { exchange_id, .. })
+        | Subject::Sweep { exchange_id, .. }
+        | Subject::Timer { exchange_id, .. }
+        | Subject::Registration { exchange_id, .. }
+        | Subject::Amendment { exchange_id, .. }
+        | Subject::Removal { exchange_id, .. }
+        | Subject::Import { exchange_id } => exchange_id.as_str().to_owned(),
+    };
+    let objects = exchanges.entry(exchange).or_default();
+    if let (Subject::Timer { reference, .. }, Some(at)) = (&obligation.subject, layout::due_at(key))
+    {
+        let timers = objects.timers.entry(reference.clone());
+        timers.or_default().push(at);
+    }
+    objects.obligations.push(obligation);
 }
 
 #[expect(

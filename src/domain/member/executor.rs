@@ -259,17 +259,14 @@ impl Executor {
 
     /// Its keys, valid or not, latest last.
     pub fn keys(&self) -> Vec<MemberKey> {
-        match &self.access.keys {
-            Some(keys) => keys.clone(),
-            None => {
-                let first = self.registered_key();
-                let first = first.map(|hash| MemberKey {
-                    last_used_at: Some(self.last_seen),
-                    ..MemberKey::new(hash, "registration", self.created_at)
-                });
-                first.into_iter().collect()
-            }
+        if let Some(keys) = &self.access.keys {
+            return keys.clone();
         }
+        let first = self.registered_key().map(|hash| MemberKey {
+            last_used_at: Some(self.last_seen),
+            ..MemberKey::new(hash, "registration", self.created_at)
+        });
+        first.into_iter().collect()
     }
 
     fn keys_mut(&mut self) -> &mut Vec<MemberKey> {

@@ -25,7 +25,7 @@ use super::status::{Phase, Status};
 use super::steps::{Change, Step};
 use crate::domain::duration::Duration;
 use crate::domain::ids::ExecutorId;
-use crate::domain::member::access::Scope;
+use crate::domain::member::access::{Role, Scope};
 use crate::domain::text::Invalid;
 use crate::domain::time::Timestamp;
 
@@ -56,10 +56,8 @@ pub struct Powers {
     pub asks: bool,
     /// Whether its key is good for claiming and working.
     pub executes: bool,
-    /// Whether it stands in for others, as owners may.
-    pub stands_in: bool,
-    /// Whether it may touch only what is addressed to it, as guests may.
-    pub is_guest: bool,
+    /// Its role: an owner stands in for others, and a guest may touch only what is addressed to it.
+    pub role: Role,
 }
 
 impl Default for Powers {
@@ -68,8 +66,7 @@ impl Default for Powers {
         Self {
             asks: true,
             executes: true,
-            stands_in: false,
-            is_guest: false,
+            role: Role::Member,
         }
     }
 }
@@ -187,7 +184,7 @@ pub fn decide(
     update: Update,
     now: Timestamp,
 ) -> Result<Vec<Deed>, Refusal> {
-    if actor.powers.is_guest && !thread.state.is_addressed_to(actor.id) {
+    if actor.powers.role == Role::Guest && !thread.state.is_addressed_to(actor.id) {
         return Err(Refusal::NotAddressed);
     }
     let mut draft = Draft {
@@ -365,7 +362,7 @@ impl Draft<'_> {
         let mine = holder == Some(actor);
         let powers = self.actor.powers;
         let is_requestor = state.requestor_id == *actor;
-        let stands_in = powers.stands_in && !mine;
+        let stands_in = powers.role == Role::Owner && !mine;
         let withdrawn = status == Status::Cancelled
             && !mine
             && (is_requestor || (stands_in && holder.is_some()));
@@ -423,7 +420,7 @@ impl Draft<'_> {
         if !powers.asks {
             return Err(Refusal::Scope(Scope::Request));
         }
-        if state.requestor_id != *self.actor.id && !powers.stands_in {
+        if state.requestor_id != *self.actor.id && powers.role != Role::Owner {
             let requestor = state.requestor_id.clone();
             return Err(Refusal::NotRequestor { requestor });
         }

@@ -160,7 +160,7 @@ impl Plan {
         }
     }
 
-    /// 3. Returns whether this registration was committed: if the client has asked twice at once, it
+    /// Commits. Returns whether this registration was committed: if the client has asked twice at once, it
     /// may be the other one. Also returns whether every put got a definite answer.
     async fn commit(
         &self,

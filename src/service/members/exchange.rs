@@ -173,7 +173,7 @@ async fn swap_document(
         },
     )
     .await;
-    Ok(swapped.result.map_err(ServiceError::from)?)
+    swapped.result.map_err(ServiceError::from)
 }
 
 /// Makes the document without owners if there is none. An exchange that is older than its document

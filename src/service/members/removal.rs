@@ -20,6 +20,7 @@ use super::{audit, invitations};
 use crate::app::App;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::member::access::Role;
 use crate::domain::member::audit::{AuditEntry, Deed};
 use crate::domain::member::executor::Executor;
 use crate::domain::thread::state::ThreadState;
@@ -127,10 +128,8 @@ async fn run(app: Rc<App>, removal: Removal) -> (Result<(), ServiceError>, Rest)
             return (Err(error.into()), obligation.end_after(&app));
         }
     };
-    if !record
-        .as_ref()
-        .is_some_and(|record| record.document.access.removed_at.is_none())
-    {
+    let is_gone = |record: &Loaded<Executor>| record.document.access.removed_at.is_some();
+    if record.as_ref().is_none_or(is_gone) {
         return (Err(ServiceError::NoExecutor), obligation.end_after(&app));
     }
     // 2.
@@ -330,7 +329,7 @@ async fn leave(
         update: change,
         versions: None,
         powers: Powers {
-            stands_in: true,
+            role: Role::Owner,
             ..Powers::default()
         },
     };

@@ -23,8 +23,8 @@ use crate::storage::layout;
 pub struct Change {
     role: Option<Role>,
     kind: Option<Kind>,
-    /// `Some(None)` takes the limit away.
-    max_priority: Option<Option<Priority>>,
+    /// The highest of all is no limit.
+    max_priority: Option<Priority>,
     suspended: Option<bool>,
 }
 
@@ -36,15 +36,11 @@ impl Change {
     /// Fails with the field that is wrong.
     pub fn parse(fields: &mut Fields) -> Result<Self, Invalid> {
         let max_priority = fields.take_string("max_priority")?;
-        // The highest priority is no limit.
-        let limit = |text: &str| -> Result<_, Invalid> {
-            let priority = Priority::parse(text, "max_priority")?;
-            Ok(Some(priority).filter(|priority| *priority != Priority::Urgent))
-        };
+        let parse = |text: &str| Priority::parse(text, "max_priority");
         Ok(Self {
             role: Role::take(fields)?,
             kind: Kind::take(fields)?,
-            max_priority: max_priority.as_deref().map(limit).transpose()?,
+            max_priority: max_priority.as_deref().map(parse).transpose()?,
             suspended: fields.take_bool("suspended")?,
         })
     }
@@ -59,11 +55,7 @@ impl Change {
         let said = [
             ("role", self.role.map(|role| json!(role))),
             ("kind", self.kind.map(|kind| json!(kind))),
-            (
-                "max_priority",
-                self.max_priority
-                    .map(|priority| json!(priority.unwrap_or(Priority::Urgent))),
-            ),
+            ("max_priority", self.max_priority.map(|most| json!(most))),
             (
                 "suspended",
                 self.suspended.map(|suspended| json!(suspended)),
@@ -85,7 +77,9 @@ impl Change {
             None => {}
         }
         access.kind = self.kind.or(access.kind);
-        access.max_priority = self.max_priority.unwrap_or(access.max_priority);
+        if let Some(most) = self.max_priority {
+            access.max_priority = Some(most).filter(|most| *most != Priority::Urgent);
+        }
         access.suspended = self.suspended.unwrap_or(access.suspended);
         *access != before
     }

@@ -9,6 +9,7 @@ use super::read;
 use super::settle::settle;
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
+use crate::domain::member::access::Role;
 use crate::domain::thread::document::Thread;
 use crate::domain::thread::state::{ThreadState, Version};
 use crate::domain::thread::transition::{Actor, Powers, Update, decide};
@@ -83,11 +84,14 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
         let current = loaded?;
         let thread = &current.document;
         let capabilities = capabilities_of(&app, &exchange, &actor, thread).await?;
-        let is_others = !powers.is_guest && update.needs_stand_in(&thread.state, &actor);
-        let powers = Powers {
-            stands_in: powers.stands_in || (is_others && is_owner(&app, &exchange, &actor).await?),
-            ..powers
+        let needs_owner =
+            powers.role == Role::Member && update.needs_stand_in(&thread.state, &actor);
+        let role = if needs_owner && is_owner(&app, &exchange, &actor).await? {
+            Role::Owner
+        } else {
+            powers.role
         };
+        let powers = Powers { role, ..powers };
         Ok((current, capabilities, powers))
     };
     let (current, capabilities, powers) = match known.await {

@@ -164,7 +164,7 @@ fn whoever_invites_itself_gets_no_more_than_its_key_has() {
     let wanted = json!({"label": "x", "scopes": ["read", "manage"], "expires_in": "P1D"});
     let (small, granted) = world.add_key("bert", &bert, wanted).unwrap();
     let grant = world.log_in(&small).unwrap().unwrap().grant;
-    let make = |world: &mut World, what: Value| {
+    let offer_itself = |world: &mut World, what: Value| {
         let inviter = Inviter {
             by: Some(id("bert")),
             key: Some(grant.clone()),
@@ -174,11 +174,11 @@ fn whoever_invites_itself_gets_no_more_than_its_key_has() {
         let app = world.invoke();
         world.run(async move { invitations::make(&app, &home(), inviter, offer, expires_in).await })
     };
-    let for_others = make(&mut world, json!({}));
+    let for_others = offer_itself(&mut world, json!({}));
     assert_eq!(refused(for_others.map(drop)), AccessRefusal::OwnersOnly);
-    let for_others = make(&mut world, json!({"executor_id": "anna"}));
+    let for_others = offer_itself(&mut world, json!({"executor_id": "anna"}));
     assert_eq!(refused(for_others.map(drop)), AccessRefusal::OwnersOnly);
-    let made = make(&mut world, json!({"executor_id": "me", "role": "owner"})).unwrap();
+    let made = offer_itself(&mut world, json!({"executor_id": "me", "role": "owner"})).unwrap();
     assert_eq!(made.expires_at.since(world.now()), HOUR);
     let joined = world.enter(joining(None, Some(&made.code))).unwrap();
     assert_eq!(
@@ -414,7 +414,7 @@ fn a_guest_touches_only_what_is_addressed_to_it() {
     let code = world.code("anna", json!({"executor_id": "gast", "role": "guest"}));
     world.enter(joining(None, Some(&code))).unwrap();
     let guest = Powers {
-        is_guest: true,
+        role: Role::Guest,
         ..Powers::default()
     };
     let attempt = |world: &mut World, reference: &Ref, update: Update| {
