@@ -1,6 +1,7 @@
 //! Counts the values in JSON.
 
-use serde_json::Value;
+use serde::de::{DeserializeOwned, Error as _};
+use serde_json::{Error, Value};
 
 /// How many JSON values `value` contains, counting itself.
 pub fn count_values(value: &Value) -> usize {
@@ -15,4 +16,17 @@ pub fn count_values(value: &Value) -> usize {
 /// How many JSON values `values` contain together.
 pub fn count_all<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
     values.fold(0, |count, value| count.saturating_add(count_values(value)))
+}
+
+/// Reads a document from its JSON.
+///
+/// Everything reads JSON as text, because reading it from bytes as well would compile each kind of
+/// document twice.
+///
+/// # Errors
+///
+/// Fails if it is no such document.
+pub fn from_bytes<D: DeserializeOwned>(bytes: &[u8]) -> Result<D, Error> {
+    let text = std::str::from_utf8(bytes).map_err(Error::custom)?;
+    serde_json::from_str(text)
 }

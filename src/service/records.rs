@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::ServiceError;
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::json::from_bytes;
 use crate::domain::member::executor::Executor;
 use crate::domain::member::forms::Form;
 use crate::domain::member::sealed::{Seal, SealError};
@@ -121,7 +122,7 @@ pub fn unseal(
 
 /// The summary of a record that lists show.
 pub fn summarize(body: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Executor>(body)
+    from_bytes::<Executor>(body)
         .map_err(|error| warn("an executor's record cannot be read", &describe(&error)))
         .ok()
         .map(|executor| executor.summary())

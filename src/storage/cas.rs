@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{Condition, ObjectStore, Put, StoreError, Tag};
+use crate::domain::json::from_bytes;
 use crate::domain::time::Timestamp;
 use crate::runtime::clock::Clock;
 use crate::runtime::log::describe;
@@ -76,7 +77,7 @@ pub async fn load<D: DeserializeOwned>(
     let Some(object) = store.get(key).await? else {
         return Ok(None);
     };
-    match serde_json::from_slice(&object.body) {
+    match from_bytes(&object.body) {
         Ok(document) => Ok(Some(Loaded {
             document,
             tag: object.tag,
@@ -91,11 +92,14 @@ pub async fn load<D: DeserializeOwned>(
 /// 2. Put the result under the condition that nothing has changed.
 /// 3. If the put did not definitely succeed, **reload first**. If `ours` finds this mutation in the
 ///    stored document, an unclear put has won. Otherwise decide again.
+///
+/// The two functions are passed by reference, so that this is compiled once for each kind of document
+/// and not for each caller.
 pub async fn swap<D: DeserializeOwned, T, E>(
     target: Target<'_>,
     mut current: Option<Loaded<D>>,
-    ours: impl Fn(&D) -> Option<T>,
-    mut decide: impl FnMut(Option<D>) -> Result<Decision<T>, E>,
+    ours: &dyn Fn(&D) -> Option<T>,
+    decide: &mut dyn FnMut(Option<D>) -> Result<Decision<T>, E>,
 ) -> Swapped<T, E> {
     let Target {
         store,

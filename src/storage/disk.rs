@@ -22,6 +22,7 @@ use super::folders::{Folder, Folders};
 use super::sigv4::encode_path;
 use super::wire::{Incoming, Outgoing, Wire};
 use super::{Condition, List, Object, ObjectStore, Operations, Page, Put, Row, StoreError, Tag};
+use crate::domain::json::from_bytes;
 use crate::domain::key::to_hex;
 use crate::domain::time::Timestamp;
 use crate::runtime::clock::Clock;
@@ -172,8 +173,7 @@ impl Disk {
         if answer.content_type.as_deref() != Some(FOLDER) {
             return Err(unreadable(&"it is no folder"));
         }
-        let entries: Vec<Entry> =
-            serde_json::from_slice(&answer.body).map_err(|error| unreadable(&error))?;
+        let entries: Vec<Entry> = from_bytes(&answer.body).map_err(|error| unreadable(&error))?;
         let name = |entry: Entry| match entry.r#type.as_str() {
             "directory" => Some(format!("{}/", entry.name)),
             "file" => Some(entry.name),

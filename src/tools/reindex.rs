@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::error::ToolError;
 use crate::app::App;
 use crate::domain::ids::ExchangeId;
+use crate::domain::json::from_bytes;
 use crate::domain::thread::document::Thread;
 use crate::domain::thread::state::ThreadState;
 use crate::service::due::timers;
@@ -117,7 +118,7 @@ async fn walk(
 
 /// 2.
 async fn discard(app: &App, key: &str) -> Result<bool, StoreError> {
-    let is_thread = |body: &[u8]| serde_json::from_slice::<Thread>(body).is_ok();
+    let is_thread = |body: &[u8]| from_bytes::<Thread>(body).is_ok();
     match app.store.get(key).await? {
         Some(object) if !key.starts_with("threads/") || is_thread(&object.body) => Ok(false),
         _ => {

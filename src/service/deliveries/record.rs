@@ -256,28 +256,25 @@ async fn set_disabled(app: &App, owner: Owner<'_>, subscription: &str, disabled:
         key: &key,
         deadline: app.clock.now().plus_millis(WRITE_WINDOW),
     };
-    let swapped: Swapped<(), String> = swap(
-        target,
-        current,
-        |_| None,
-        |executor: Option<Executor>| {
-            let mut executor = executor.ok_or("it is gone")?;
-            executor.name_entries();
-            for (entry, _) in executor.entries_mut(FORMS) {
-                if entry_id(entry) != subscription {
-                    continue;
-                }
-                if let Value::Object(entry) = entry {
-                    entry.shift_remove(own::DISABLED);
-                    if let Some(disabled) = disabled {
-                        entry.insert(own::DISABLED.to_owned(), disabled.clone());
-                    }
+    let swapped: Swapped<(), String> = swap(target, current, &|_| None, &mut |executor: Option<
+        Executor,
+    >| {
+        let mut executor = executor.ok_or("it is gone")?;
+        executor.name_entries();
+        for (entry, _) in executor.entries_mut(FORMS) {
+            if entry_id(entry) != subscription {
+                continue;
+            }
+            if let Value::Object(entry) = entry {
+                entry.shift_remove(own::DISABLED);
+                if let Some(disabled) = disabled {
+                    entry.insert(own::DISABLED.to_owned(), disabled.clone());
                 }
             }
-            let body = encode(&key, &executor).map_err(|error| error.to_string())?;
-            Ok(Decision::Put(body, Some(executor.summary()), ()))
-        },
-    )
+        }
+        let body = encode(&key, &executor).map_err(|error| error.to_string())?;
+        Ok(Decision::Put(body, Some(executor.summary()), ()))
+    })
     .await;
     if swapped.result.is_err() {
         warn("a channel or hook could not be disabled or enabled", &key);

@@ -3,6 +3,7 @@
 use super::progress::{Progress, STRETCH, Stage, list, read_all};
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId};
+use crate::domain::json::from_bytes;
 use crate::domain::member::executor::Executor;
 use crate::runtime::log::{describe, warn};
 use crate::service::keys;
@@ -11,7 +12,7 @@ use crate::storage::{StoreError, layout};
 /// Reads a record. Returns `None` if it cannot be read, or if it belongs to another executor than
 /// its key says.
 pub fn read_executor(exchange: &ExchangeId, key: &str, body: &[u8]) -> Option<Executor> {
-    let executor: Executor = serde_json::from_slice(body)
+    let executor: Executor = from_bytes(body)
         .map_err(|error| {
             let what = format!("{key} is not an executor's record");
             warn(&what, &describe(&error));

@@ -181,8 +181,8 @@ impl Plan {
         let swapped = swap(
             target,
             current,
-            ours,
-            |stored: Option<Executor>| match &self.what {
+            &ours,
+            &mut |stored: Option<Executor>| match &self.what {
                 _ if stored
                     .as_ref()
                     .is_some_and(|stored| stored.find_key(&hash).is_some()) =>

@@ -117,7 +117,7 @@ pub async fn amend<D: Governing>(
     amendment: Amendment,
     change: impl Fn(&mut D) -> Result<bool, ServiceError> + 'static,
 ) -> Result<D, ServiceError> {
-    let work = run(app.clone(), amendment, change);
+    let work = run(app.clone(), amendment, Box::new(change));
     app.background.finish(work).await?
 }
 
@@ -127,7 +127,7 @@ pub async fn amend<D: Governing>(
 async fn run<D: Governing>(
     app: Rc<App>,
     amendment: Amendment,
-    change: impl Fn(&mut D) -> Result<bool, ServiceError>,
+    change: Box<dyn Fn(&mut D) -> Result<bool, ServiceError>>,
 ) -> (Result<D, ServiceError>, Rest) {
     let entry = amendment.entry(&app);
     let Amendment {
@@ -165,7 +165,7 @@ async fn run<D: Governing>(
             .have(obligation.id)
             .then_some((stored, true))
     };
-    let swapped = swap(target, current, ours, |document: Option<D>| {
+    let swapped = swap(target, current, &ours, &mut |document: Option<D>| {
         let mut document = document.ok_or_else(D::missing)?;
         if !change(&mut document)? {
             return Ok(Decision::Keep((document, false)));

@@ -117,7 +117,7 @@ async fn make(
     document: Exchange,
 ) -> Result<Exchange, ServiceError> {
     let current = load(app.store.as_ref(), &layout::exchange(exchange)).await?;
-    swap_document(app, exchange, current, |stored| match stored {
+    swap_document(app, exchange, current, &|stored| match stored {
         Some(stored) => Ok((stored, false)),
         None => Ok((document.clone(), true)),
     })
@@ -132,7 +132,7 @@ async fn replace_founder(
     now: Timestamp,
 ) -> Result<bool, ServiceError> {
     let loaded = load(app.store.as_ref(), &layout::exchange(exchange)).await?;
-    let replaced = swap_document(app, exchange, loaded, |stored| {
+    let decide = |stored: Option<Exchange>| {
         let mut stored = stored.ok_or(ServiceError::NoExchange)?;
         let is_old = now.since(stored.created_at) >= FOUNDING;
         let is_same = stored.owners == [owner.clone()];
@@ -141,8 +141,9 @@ async fn replace_founder(
             stored.created_at = now;
         }
         Ok((stored, is_old && is_same))
-    });
-    Ok(replaced.await?.is_owned_by(founder))
+    };
+    let replaced = swap_document(app, exchange, loaded, &decide).await?;
+    Ok(replaced.is_owned_by(founder))
 }
 
 /// Swaps the document for what `decide` makes of it, if that is to be written.
@@ -150,7 +151,7 @@ async fn swap_document(
     app: &App,
     exchange: &ExchangeId,
     current: Option<Loaded<Exchange>>,
-    decide: impl Fn(Option<Exchange>) -> Result<(Exchange, bool), ServiceError>,
+    decide: &dyn Fn(Option<Exchange>) -> Result<(Exchange, bool), ServiceError>,
 ) -> Result<Exchange, ServiceError> {
     let key = layout::exchange(exchange);
     let target = Target {
@@ -160,18 +161,13 @@ async fn swap_document(
         deadline: app.clock.now().plus_millis(WRITE_WINDOW),
     };
     // Deciding again on one's own put changes nothing.
-    let swapped = swap(
-        target,
-        current,
-        |_| None,
-        |stored| {
-            let (document, is_changed) = decide(stored)?;
-            if !is_changed {
-                return Ok(Decision::Keep(document));
-            }
-            Ok(Decision::Put(encode(&key, &document)?, None, document))
-        },
-    )
+    let swapped = swap(target, current, &|_| None, &mut |stored| {
+        let (document, is_changed) = decide(stored)?;
+        if !is_changed {
+            return Ok(Decision::Keep(document));
+        }
+        Ok(Decision::Put(encode(&key, &document)?, None, document))
+    })
     .await;
     swapped.result.map_err(ServiceError::from)
 }

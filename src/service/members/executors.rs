@@ -225,7 +225,7 @@ pub async fn change_record<T: 'static>(
 ) -> Result<T, ServiceError> {
     let at_work = app.clone();
     let work = async move {
-        let changed = swap_record(&at_work, &exchange, &id, change).await;
+        let changed = swap_record(&at_work, &exchange, &id, &change).await;
         (changed, nothing())
     };
     app.background.finish(work).await?
@@ -235,7 +235,7 @@ async fn swap_record<T>(
     app: &App,
     exchange: &ExchangeId,
     id: &ExecutorId,
-    change: impl Fn(&mut Executor) -> Result<T, ServiceError>,
+    change: &dyn Fn(&mut Executor) -> Result<T, ServiceError>,
 ) -> Result<T, ServiceError> {
     let store = app.store.as_ref();
     let key = layout::executor(exchange, id);
@@ -248,20 +248,17 @@ async fn swap_record<T>(
         deadline: now.plus_millis(WRITE_WINDOW),
     };
     // This is one put of one object, so repeating it after an unclear answer does no harm.
-    let swapped = swap(
-        target,
-        current,
-        |_| None,
-        |executor: Option<Executor>| {
-            let is_member = |executor: &Executor| executor.access.removed_at.is_none();
-            let executor = executor.filter(is_member);
-            let mut executor = executor.ok_or(ServiceError::NoExecutor)?;
-            let changed = change(&mut executor)?;
-            executor.last_seen = executor.last_seen.max(now);
-            let body = to_json(&executor, "the profile", EXECUTOR_BYTES)?;
-            Ok(Decision::Put(body, Some(executor.summary()), changed))
-        },
-    )
+    let swapped = swap(target, current, &|_| None, &mut |executor: Option<
+        Executor,
+    >| {
+        let is_member = |executor: &Executor| executor.access.removed_at.is_none();
+        let executor = executor.filter(is_member);
+        let mut executor = executor.ok_or(ServiceError::NoExecutor)?;
+        let changed = change(&mut executor)?;
+        executor.last_seen = executor.last_seen.max(now);
+        let body = to_json(&executor, "the profile", EXECUTOR_BYTES)?;
+        Ok(Decision::Put(body, Some(executor.summary()), changed))
+    })
     .await;
     Ok(swapped.result?)
 }

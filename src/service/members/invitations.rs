@@ -368,7 +368,7 @@ pub async fn take(
         });
         Ok(Some(invitation))
     };
-    swap_invitation(app, exchange, &code.id(), deadline, decide).await
+    swap_invitation(app, exchange, &code.id(), deadline, &decide).await
 }
 
 /// Gives back the use of an invitation by the mutation `id`, which was not committed.
@@ -390,7 +390,7 @@ pub async fn give_back(
             (stored.uses.len() < before).then_some(stored)
         }))
     };
-    swap_invitation(app, exchange, invitation, deadline, decide)
+    swap_invitation(app, exchange, invitation, deadline, &decide)
         .await
         .0
 }
@@ -401,7 +401,7 @@ async fn swap_invitation(
     exchange: &ExchangeId,
     id: &str,
     deadline: Timestamp,
-    decide: impl Fn(Option<Invitation>) -> Result<Option<Invitation>, ServiceError>,
+    decide: &dyn Fn(Option<Invitation>) -> Result<Option<Invitation>, ServiceError>,
 ) -> (Result<(), ServiceError>, bool) {
     let key = layout::invitation(exchange, id);
     let store = app.store.as_ref();
@@ -418,8 +418,8 @@ async fn swap_invitation(
     let swapped = swap(
         target,
         current,
-        |_| None,
-        |stored| match decide(stored)? {
+        &|_| None,
+        &mut |stored| match decide(stored)? {
             None => Ok(Decision::Keep(())),
             Some(invitation) => {
                 let (body, summary) = invitation.encode()?;

@@ -184,7 +184,7 @@ async fn take_ownership(
         deadline,
     };
     let ours = |stored: &Exchange| stored.changes.have(id).then_some(());
-    swap(target, current, ours, |stored: Option<Exchange>| {
+    swap(target, current, &ours, &mut |stored: Option<Exchange>| {
         let Some(mut stored) = stored else {
             return Ok(Decision::Keep(()));
         };
@@ -215,7 +215,7 @@ async fn end_record(
         deadline,
     };
     let ours = |stored: &Executor| stored.access.changes.have(id).then_some(());
-    swap(target, current, ours, |stored: Option<Executor>| {
+    swap(target, current, &ours, &mut |stored: Option<Executor>| {
         let mut stored = stored.ok_or(ServiceError::NoExecutor)?;
         if stored.access.removed_at.is_some() {
             return Ok(Decision::Keep(()));

@@ -38,7 +38,9 @@ pub async fn commit(
         let won = thread.committed(obligation.id).is_some();
         won.then(|| Outcome::Committed(Box::new(thread.clone())))
     };
-    swap(target, Some(current), ours, |thread: Option<Thread>| {
+    swap(target, Some(current), &ours, &mut |thread: Option<
+        Thread,
+    >| {
         let thread = thread.ok_or(ServiceError::NoThread)?;
         let now = now();
         let deeds = decide(&thread, now)?;

@@ -104,7 +104,7 @@ async fn put(
         let won = thread.committed(obligation.id).is_some();
         won.then(|| thread.clone())
     };
-    let swapped = swap(target, None, ours, |existing: Option<Thread>| {
+    let swapped = swap(target, None, &ours, &mut |existing: Option<Thread>| {
         let stamp = Stamp {
             batch_id: obligation.id,
             now: obligation.begun_at,

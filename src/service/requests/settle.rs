@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::domain::ids::ExchangeId;
+use crate::domain::json::from_bytes;
 use crate::domain::thread::document::Thread;
 use crate::domain::thread::due::owed_timer;
 use crate::domain::thread::event::log_line;
@@ -217,8 +218,8 @@ impl Settlement {
         let Some(object) = store.get(key).await? else {
             return Ok(false);
         };
-        let now: Version = serde_json::from_slice(&object.body)
-            .map_err(|error| StoreError::new("parse", key, &error))?;
+        let now: Version =
+            from_bytes(&object.body).map_err(|error| StoreError::new("parse", key, &error))?;
         Ok(now.version > self.state.version)
     }
 }

@@ -25,6 +25,7 @@ use super::members::removal::Removal;
 use super::records::Owner;
 use crate::app::App;
 use crate::delivery::plan::CHUNK;
+use crate::domain::json::from_bytes;
 use crate::domain::time::Timestamp;
 use crate::runtime::log::{describe, warn};
 use crate::storage::format::{self, FormatError};
@@ -163,7 +164,7 @@ impl Work<'_> {
         let Some(Object { body, tag }) = app.store.get(key).await? else {
             return Ok(());
         };
-        let document: Obligation = match serde_json::from_slice(&body) {
+        let document: Obligation = match from_bytes(&body) {
             Ok(document) => document,
             Err(error) => return put_off_unreadable(app, key, body, now, &error).await,
         };
