@@ -16,6 +16,8 @@ struct Health<'a> {
     version: &'static str,
     commit: &'static str,
     storage: &'static str,
+    /// Who may register.
+    join: &'static str,
     /// The exchange for clients that do not know one.
     exchange_id: &'a ExchangeId,
 }
@@ -33,6 +35,7 @@ pub async fn get(call: Call) -> Result<Reply, ApiError> {
         version: env!("CARGO_PKG_VERSION"),
         commit: env!("MESS_COMMIT"),
         storage: call.app.store.kind(),
+        join: call.app.config.join.as_str(),
         exchange_id: &call.app.config.default_exchange,
     };
     Ok(Reply::json(200, &health))

@@ -384,11 +384,16 @@ fn problem_of_refusal(refusal: Refusal) -> Problem {
 fn problem_of_access(refusal: AccessRefusal) -> Problem {
     match refusal {
         AccessRefusal::Dead(dead) => {
-            let (code, sentence) = match dead {
-                Dead::Revoked => ("key_revoked", "This key was revoked."),
-                Dead::Expired => ("key_expired", "The time of this key is over."),
-            };
+            let (code, sentence) = words_for(dead);
             Problem::new(401, code, sentence).header("WWW-Authenticate", &"Bearer")
+        }
+        AccessRefusal::KeyIsDead(dead) => {
+            let (code, sentence) = words_for(dead);
+            Problem::new(
+                409,
+                code,
+                format!("You have registered already. {sentence}"),
+            )
         }
         AccessRefusal::Suspended => Problem::new(
             403,
@@ -474,6 +479,14 @@ fn problem_of_access(refusal: AccessRefusal) -> Problem {
             format!("There may be at most {limit} {what}; end some that are not needed."),
         )
         .with("limit", limit),
+    }
+}
+
+/// The code and the sentence for a key that is no longer valid.
+fn words_for(dead: Dead) -> (&'static str, &'static str) {
+    match dead {
+        Dead::Revoked => ("key_revoked", "This key was revoked."),
+        Dead::Expired => ("key_expired", "The time of this key is over."),
     }
 }
 

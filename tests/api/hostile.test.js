@@ -370,7 +370,7 @@ test("methods that a path does not take", async () => {
     ["home/requests", ["PATCH", "PUT", "DELETE"], "GET, HEAD, POST, OPTIONS"],
     [`home/requests/${ref}`, ["POST", "PUT", "DELETE"], "GET, HEAD, PATCH, OPTIONS"],
     ["home/executors", ["POST", "PATCH", "PUT", "DELETE"], "GET, HEAD, OPTIONS"],
-    ["home/executors/agent", ["POST", "PUT", "DELETE"], "GET, HEAD, PATCH, OPTIONS"],
+    ["home/executors/agent", ["POST", "PUT"], "GET, HEAD, PATCH, DELETE, OPTIONS"],
     ["home/executors/agent/deliveries", ["POST", "PATCH", "PUT", "DELETE"], "GET, HEAD, OPTIONS"],
     [`home/requests/${ref}/lease`, ["GET", "PATCH", "PUT", "DELETE"], "POST, OPTIONS"],
     ["home/capabilities", ["POST", "PATCH", "PUT", "DELETE"], "GET, HEAD, OPTIONS"],

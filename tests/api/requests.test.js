@@ -229,6 +229,7 @@ test("health", async () => {
     assert.deepEqual(rest, {
       status: "ok",
       service: "mess-exchange",
+      join: "open",
       storage: exchange.storage,
       exchange_id: "home",
     });

@@ -53,7 +53,7 @@ try {
   for (const size of sizes) {
     const state = join(folder, String(size));
     const store = await (backend === "s3" ? startMiniflareS3(state) : openDirectory(state));
-    const server = await SelfHosted.start(store);
+    const server = await SelfHosted.start(store, { LIMITS: "off" });
     servers.push(server);
     // A line for each request is more than a test can hold.
     server.logs.push = () => {};

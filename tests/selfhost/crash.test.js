@@ -74,7 +74,7 @@ for (const [kind, openStore] of [
   test(`${KILLS} kills under load, on ${kind}`, {
     timeout: 120_000 + KILLS * 15_000,
   }, async (t) => {
-    const exchange = await SelfHosted.start(await openStore());
+    const exchange = await SelfHosted.start(await openStore(), { LIMITS: "off" });
     t.after(() => exchange.stop());
     const acknowledged = new Acknowledged();
     const names = Array.from({ length: CLIENTS }, (_, n) => `worker-${n}`);

@@ -405,6 +405,8 @@ impl Changes {
 pub enum AccessRefusal {
     /// The key is no longer valid.
     Dead(Dead),
+    /// The key that a registration got is no longer valid.
+    KeyIsDead(Dead),
     /// The member is suspended.
     Suspended,
     /// The key lacks a scope.

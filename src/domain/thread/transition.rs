@@ -355,9 +355,6 @@ impl Draft<'_> {
             details,
         } = change;
         let (state, actor) = (&self.state, self.actor.id);
-        if state.status.is_terminal() {
-            return Err(self.ended());
-        }
         let holder = state.holder();
         let mine = holder == Some(actor);
         let powers = self.actor.powers;
@@ -373,6 +370,9 @@ impl Draft<'_> {
         };
         if !powers.have(needed) {
             return Err(Refusal::Scope(needed));
+        }
+        if state.status.is_terminal() {
+            return Err(self.ended());
         }
         let executor_id = match (status.phase(), holder) {
             _ if withdrawn => state.executor_id.clone(),

@@ -196,7 +196,7 @@ async fn known(
         Some(found) if !is_other => {
             found
                 .standing(app.clock.now())
-                .map_err(AccessRefusal::Dead)?;
+                .map_err(AccessRefusal::KeyIsDead)?;
             let role = role_of(app, exchange, record.as_ref(), &executor).await?;
             Ok(Some(Joined {
                 executor,

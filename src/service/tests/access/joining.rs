@@ -279,7 +279,7 @@ fn a_registration_whose_answer_got_lost_gets_the_same_key() {
     world.revoke_key("bert", drawn.hash().id()).unwrap();
     assert_eq!(
         refused(world.enter(ask)),
-        AccessRefusal::Dead(Dead::Revoked)
+        AccessRefusal::KeyIsDead(Dead::Revoked)
     );
     world.assert_settles("the same key");
 }
