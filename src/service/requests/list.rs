@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::limits::{LIST_BYTES, LIST_EXAMINED};
+use crate::domain::limits::{LIST_BYTES, LIST_EXAMINED, ROW_INTENT_CHARS};
 use crate::domain::thread::state::ThreadState;
 use crate::domain::thread::status::{Priority, Status};
 use crate::domain::time::Timestamp;
@@ -100,7 +100,7 @@ pub async fn list(
         };
         let store = app.store.as_ref();
         let SummaryPage { rows, more } =
-            list_summaries(store, &app.isolate.summaries, query, whole_body).await?;
+            list_summaries(store, &app.isolate.summaries, query, summarize).await?;
         let last = rows.len();
         for (at, row) in rows.into_iter().enumerate() {
             examined = examined.saturating_add(1);
@@ -151,8 +151,19 @@ fn position(key: Option<&str>) -> Option<Cursor> {
     })
 }
 
+/// The summary of an entry, without what rows leave out of it. Entries of older versions have all of
+/// a long intent.
+fn summarize(body: &[u8]) -> Option<String> {
+    let text = whole_body(body)?;
+    if text.len() <= ROW_INTENT_CHARS {
+        return Some(text);
+    }
+    let short = ThreadState::from_entry(&text).and_then(|state| state.entry());
+    Some(short.unwrap_or(text))
+}
+
 fn parse(summary: &str) -> Option<ThreadState> {
-    serde_json::from_str(summary)
+    ThreadState::from_entry(summary)
         .map_err(|error| crate::runtime::log::warn("an index entry cannot be read", &error))
         .ok()
 }

@@ -4,8 +4,10 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::domain::cursor::Cursor;
-use crate::domain::limits::LIST_EXAMINED;
+use crate::domain::limits::{LIST_EXAMINED, ROW_INTENT_CHARS};
+use crate::domain::thread::row::Row;
 use crate::service::requests::list::Listed;
+use crate::service::requests::view::Reading;
 
 fn page(world: &mut World, filter: &Filter, limit: usize, cursor: Option<&Cursor>) -> Listed {
     let (app, filter, cursor) = (world.app.clone(), filter.clone(), cursor.cloned());
@@ -142,16 +144,70 @@ fn a_filter_that_matches_little_ends_a_call_with_a_cursor() {
     assert!(second.next.is_none());
 }
 
+/// Posts a request with a long intent, which a webhook is told of. Returns the intent.
+fn ask_at_length(world: &mut World) -> (Ref, String) {
+    let channel = json!({"type": "webhook", "url": "https://hooks.example/mess"});
+    world.join("agent", json!({}));
+    world.join("phone", json!({"notifications": [channel]}));
+    let intent = "✓".repeat(10_000);
+    (world.ask("agent", json!({ "intent": intent })), intent)
+}
+
 #[test]
-fn a_long_intent_is_listed_whole() {
+fn rows_show_the_beginning_of_a_long_intent() {
+    for store in [Memory::like_r2(), Memory::like_s3()] {
+        let mut world = World::over(store);
+        let (reference, intent) = ask_at_length(&mut world);
+        let listed = page(&mut world, &Filter::default(), 10, None);
+        let row = json!(Row::of(&listed.threads[0]));
+        assert_eq!(row["intent"], "✓".repeat(ROW_INTENT_CHARS));
+        assert_eq!(row["intent_truncated"], true);
+        for key in world.store.keys("index/") {
+            assert!(world.store.text(&key).len() < 3_500, "{key}");
+        }
+        let thread = world.thread(&reference).unwrap();
+        let reading = json!(Reading::of(&thread));
+        assert_eq!(reading["thread"]["intent"], intent);
+        assert_eq!(reading["thread"].get("intent_truncated"), None);
+        let told = world.sent();
+        let told: Value = serde_json::from_str(told[0].1.body.as_ref().unwrap()).unwrap();
+        assert_eq!(told["thread"]["intent"], intent);
+        world.assert_settles("a long intent");
+    }
+}
+
+#[test]
+fn an_intent_of_just_the_length_of_a_row_is_whole() {
     let mut world = World::new();
     world.register("agent").unwrap();
-    let intent = "✓".repeat(10_000);
-    let app = world.app.clone();
-    let request = request(&app, json!({ "intent": intent }));
-    world
-        .run(async move { create(&app, home(), id("agent"), request).await })
-        .unwrap();
+    let intent = "✓".repeat(ROW_INTENT_CHARS);
+    world.ask("agent", json!({ "intent": intent }));
     let listed = page(&mut world, &Filter::default(), 10, None);
-    assert_eq!(listed.threads[0].intent, intent);
+    let row = json!(Row::of(&listed.threads[0]));
+    assert_eq!(row["intent"], intent);
+    assert_eq!(row.get("intent_truncated"), None);
+}
+
+/// Older versions wrote the whole state into the index.
+#[test]
+fn entries_of_older_versions_are_read_and_accepted() {
+    let mut world = World::over(Memory::like_s3());
+    let (reference, _) = ask_at_length(&mut world);
+    let state = world.thread(&reference).unwrap().state;
+    for key in world.store.keys("index/") {
+        world
+            .store
+            .plant(&key, &serde_json::to_string(&state).unwrap());
+    }
+    world.restart();
+    world.assert_settles("entries of an older version");
+    for _ in 0..2 {
+        let listed = page(&mut world, &Filter::default(), 10, None);
+        assert_eq!(
+            listed.threads[0].intent.chars().count(),
+            ROW_INTENT_CHARS,
+            "from the bucket, and then from what the isolate keeps"
+        );
+        assert!(listed.threads[0].intent_truncated);
+    }
 }
