@@ -8,6 +8,7 @@ use crate::domain::limits::{LIST_EXAMINED, ROW_INTENT_CHARS};
 use crate::domain::thread::row::Row;
 use crate::service::requests::list::Listed;
 use crate::service::requests::view::Reading;
+use crate::storage::Condition;
 
 fn page(world: &mut World, filter: &Filter, limit: usize, cursor: Option<&Cursor>) -> Listed {
     let (app, filter, cursor) = (world.app.clone(), filter.clone(), cursor.cloned());
@@ -191,23 +192,24 @@ fn an_intent_of_just_the_length_of_a_row_is_whole() {
 /// Older versions wrote the whole state into the index.
 #[test]
 fn entries_of_older_versions_are_read_and_accepted() {
-    let mut world = World::over(Memory::like_s3());
-    let (reference, _) = ask_at_length(&mut world);
-    let state = world.thread(&reference).unwrap().state;
-    for key in world.store.keys("index/") {
-        world
-            .store
-            .plant(&key, &serde_json::to_string(&state).unwrap());
-    }
-    world.restart();
-    world.assert_settles("entries of an older version");
-    for _ in 0..2 {
-        let listed = page(&mut world, &Filter::default(), 10, None);
-        assert_eq!(
-            listed.threads[0].intent.chars().count(),
-            ROW_INTENT_CHARS,
-            "from the bucket, and then from what the isolate keeps"
-        );
-        assert!(listed.threads[0].intent_truncated);
+    for store in [Memory::like_r2(), Memory::like_s3()] {
+        let mut world = World::over(store);
+        let (reference, _) = ask_at_length(&mut world);
+        let state = world.thread(&reference).unwrap().state;
+        let older = serde_json::to_string(&state).unwrap();
+        for key in world.store.keys("index/") {
+            let store = world.store.clone();
+            let put = store.put(&key, older.clone().into(), Some(&older), Condition::Always);
+            world.run(put).unwrap();
+        }
+        world.restart();
+        world.assert_settles("entries of an older version");
+        // From the bucket, and then from what the isolate keeps.
+        for _ in 0..2 {
+            let listed = page(&mut world, &Filter::default(), 10, None);
+            let shown = &listed.threads[0];
+            assert_eq!(shown.intent.chars().count(), ROW_INTENT_CHARS);
+            assert!(shown.intent_truncated);
+        }
     }
 }
