@@ -163,10 +163,11 @@ impl Disk {
         Ok(self.memory.folders.listed(listing, folder))
     }
 
-    async fn list_folder(&self, path: &str) -> Result<Folder, StoreError> {
+    /// Lists a folder, if there is one.
+    async fn list_folder(&self, path: &str) -> Result<Option<Folder>, StoreError> {
         let answer = self.send("GET", path, None).await?;
         if answer.status == 404 {
-            return Ok(Folder::default());
+            return Ok(None);
         }
         let unreadable = |reason: &dyn std::fmt::Display| StoreError::new("list", path, reason);
         if answer.content_type.as_deref() != Some(FOLDER) {
@@ -182,13 +183,20 @@ impl Disk {
         // The directory may also contain files that are no objects, such as `lost+found`.
         let is_of_key = |c: char| c.is_ascii_alphanumeric() || "_.=/-".contains(c);
         let is_key = |name: &String| !name.starts_with('.') && name.chars().all(is_of_key);
-        Ok(Folder::new(
-            entries.into_iter().filter_map(name).filter(is_key),
-        ))
+        let names = entries.into_iter().filter_map(name).filter(is_key);
+        Ok(Some(Folder::new(names)))
     }
 }
 
 impl Memory {
+    /// How many names are remembered, counting the folders, how many listings are in progress, and
+    /// how many keys are being written.
+    #[cfg(test)]
+    pub fn remembered(&self) -> (usize, usize, usize) {
+        let (names, listings) = self.folders.remembered();
+        (names, listings, self.writing.borrow().len())
+    }
+
     fn try_take(&self, key: &str, now: Timestamp) -> Option<Taken<'_>> {
         let mut writing = self.writing.borrow_mut();
         if writing
