@@ -47,6 +47,8 @@ pub enum ApiError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The body broke off, or its chunks are malformed.
+    BodyBroken,
     /// The body did not arrive in time.
     BodyTooSlow,
     /// Too many bodies are being received.
@@ -201,6 +203,11 @@ impl ApiError {
                 format!("This path takes {allow}."),
             )
             .header("Allow", &allow),
+            Self::BodyBroken => Problem::new(
+                400,
+                "body_broken",
+                "The body broke off before its end, or its chunks are malformed; send the request again.",
+            ),
             Self::BodyTooSlow => Problem::new(
                 408,
                 "body_timeout",
