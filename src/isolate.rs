@@ -8,6 +8,7 @@ use crate::delivery::tokens::Tokens;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::KeyHash;
 use crate::domain::time::Timestamp;
+use crate::runtime::gate::Gate;
 use crate::storage::disk;
 use crate::storage::rows::SummaryCache;
 
@@ -34,6 +35,8 @@ pub struct Isolate {
     pub importing: RefCell<HashMap<ExchangeId, Timestamp>>,
     /// Texts of executors' records, by key and tag.
     pub records: SummaryCache,
+    /// The calls that do work which keeps the processor busy.
+    pub busy: Gate,
     /// Whether a newer version has written to the bucket, so that this version must not.
     pub is_outdated: Cell<bool>,
     /// Bytes of bodies that calls are receiving.

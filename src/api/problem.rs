@@ -213,12 +213,7 @@ impl ApiError {
                 "body_timeout",
                 "Nothing more of the body came for 30 seconds; send the request again.",
             ),
-            Self::Busy => Problem::new(
-                503,
-                "busy",
-                "Too much is being sent to this server at once; try again soon.",
-            )
-            .header("Retry-After", &RETRY_SOON),
+            Self::Busy => problem_of_service(ServiceError::Busy),
             Self::BodyTooLarge { limit } => too_large("the body", limit, "bytes"),
             Self::TooManyValues { limit } => too_large("the body", limit, "JSON values"),
             Self::NotJson => Problem::new(
@@ -282,6 +277,12 @@ fn problem_of_service(error: ServiceError) -> Problem {
             "The bucket of another server is being imported; try again soon.",
         )
         .header("Retry-After", &RETRY_LATER),
+        ServiceError::Busy => Problem::new(
+            503,
+            "busy",
+            "Too much is asked of this server at once; try again soon.",
+        )
+        .header("Retry-After", &RETRY_SOON),
         ServiceError::Contended | ServiceError::Store(_) | ServiceError::Dropped(_) => Problem::new(
             503,
             "unavailable",

@@ -84,6 +84,9 @@ pub trait ObjectStore {
     ///
     /// A page may have fewer rows than the limit. It has at least one row if `more` is set.
     async fn list(&self, query: List<'_>) -> Result<Page, StoreError>;
+
+    /// Lets other calls go on, if operations of this bucket do not.
+    async fn give_way(&self) {}
 }
 
 /// Counts the operations of a backend.

@@ -1,6 +1,6 @@
 //! Lists whose rows have a summary, whether the backend lists summaries or not.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -16,6 +16,8 @@ const KEPT_BYTES: usize = 8 * 1024 * 1024;
 const KEPT_EACH: usize = 200;
 /// How many bodies are read at once.
 const PARALLEL: usize = 6;
+/// How many bytes of rows are worked through before others get their turn: a few milliseconds.
+const STRETCH: usize = 256 * 1024;
 /// How many rows are listed at once: as many as R2 returns with their summaries.
 const PAGE: usize = 100;
 
@@ -92,6 +94,34 @@ fn size_of(key: &str, summary: &Summary) -> usize {
         .fold(KEPT_EACH, |sum, length| sum.saturating_add(length))
 }
 
+/// Keeps work over many rows from holding up everybody else: it gives way again and again.
+pub struct Pace<'a> {
+    store: &'a dyn ObjectStore,
+    bytes: Cell<usize>,
+}
+
+impl<'a> Pace<'a> {
+    /// The pace of work over rows of `store`.
+    pub fn new(store: &'a dyn ObjectStore) -> Self {
+        Self {
+            store,
+            bytes: Cell::new(0),
+        }
+    }
+
+    /// Must be called with the size of each text that was read or is about to be.
+    pub async fn did(&self, bytes: usize) {
+        let bytes = self.bytes.get().saturating_add(bytes);
+        let bytes = bytes.saturating_add(KEPT_EACH);
+        if bytes < STRETCH {
+            self.bytes.set(bytes);
+        } else {
+            self.bytes.set(0);
+            self.store.give_way().await;
+        }
+    }
+}
+
 /// Makes a summary from a body.
 pub type Summarize = fn(&[u8]) -> Option<String>;
 
@@ -118,6 +148,7 @@ pub async fn list_summaries(
         ..query
     };
     let page = store.list(query).await?;
+    let pace = &Pace::new(store);
     let rows = stream::iter(page.rows)
         .map(async |mut row: Row| -> Result<_, StoreError> {
             if row.summary.is_none() {
@@ -126,6 +157,7 @@ pub async fn list_summaries(
             if row.summary.is_none()
                 && let Some(object) = store.get(&row.key).await?
             {
+                pace.did(object.body.len()).await;
                 row.summary = summarize(&object.body);
                 row.tag = Some(object.tag.clone());
                 if let Some(summary) = &row.summary {
@@ -156,6 +188,7 @@ pub async fn read_summaries(
     summarize: Summarize,
 ) -> Result<Vec<Value>, StoreError> {
     let mut documents = Vec::new();
+    let pace = Pace::new(store);
     let mut after: Option<String> = None;
     loop {
         let query = List {
@@ -167,6 +200,7 @@ pub async fn read_summaries(
         let page = list_summaries(store, cache, query, summarize).await?;
         after = page.rows.last().map(|row| row.key.clone()).or(after);
         for row in page.rows {
+            pace.did(row.summary.as_ref().map_or(0, String::len)).await;
             match serde_json::from_str(row.summary.as_deref().unwrap_or_default()) {
                 Ok(document) => documents.push(document),
                 Err(error) => warn(&format!("{} cannot be shown", row.key), &describe(&error)),

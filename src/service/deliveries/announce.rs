@@ -24,7 +24,7 @@ use crate::domain::time::Timestamp;
 use crate::service::due::obligations::{Hold, Obligation, Subject, WRITERS_TIME};
 use crate::service::records;
 use crate::service::records::{Owner, summarize};
-use crate::storage::rows::list_summaries;
+use crate::storage::rows::{Pace, list_summaries};
 use crate::storage::{List, StoreError, layout};
 
 /// How many executors one page has: as many as R2 lists with their summaries.
@@ -134,11 +134,17 @@ async fn look_at_page(
     let page = list_summaries(store, &app.isolate.summaries, query, summarize).await?;
     let mut next = page.rows.last().map(|row| row.key.clone());
     let mut more = page.more;
-    let concerned = page.rows.into_iter().filter_map(|row| {
-        let name = row.key.strip_prefix(&prefix)?.strip_suffix(".json")?;
-        let id = ExecutorId::parse(name, "executor").ok()?;
-        concerns(&id, row.summary.as_deref(), &news).then_some((id, row))
-    });
+    let (mut concerned, pace) = (Vec::new(), Pace::new(store));
+    for row in page.rows {
+        pace.did(row.summary.as_ref().map_or(0, String::len)).await;
+        let name = row.key.strip_prefix(&prefix);
+        let name = name.and_then(|name| name.strip_suffix(".json"));
+        if let Some(id) = name.and_then(|name| ExecutorId::parse(name, "executor").ok())
+            && concerns(&id, row.summary.as_deref(), &news)
+        {
+            concerned.push((id, row));
+        }
+    }
     // 2.
     let moment = Moment {
         now: begun_at,

@@ -15,7 +15,7 @@ use crate::domain::member::subscriptions::Rules;
 use crate::domain::text::{Fields, Invalid};
 use crate::runtime::background::nothing;
 use crate::service::records::{Owner, summarize};
-use crate::service::{ServiceError, WRITE_WINDOW, to_json};
+use crate::service::{ServiceError, WRITE_WINDOW, to_json, turn_to_read_rows};
 use crate::storage::cas::{Decision, Loaded, Target, load, swap};
 use crate::storage::rows::read_summaries;
 use crate::storage::{Condition, StoreError, encode, layout};
@@ -26,6 +26,7 @@ use crate::storage::{Condition, StoreError, encode, layout};
 ///
 /// Fails with the store's error.
 pub async fn list(app: &App, exchange: &ExchangeId) -> Result<Vec<Value>, ServiceError> {
+    let _turn = turn_to_read_rows(app, exchange).await?;
     let prefix = layout::executors(exchange);
     let (store, cache) = (app.store.as_ref(), &app.isolate.summaries);
     let mut executors = read_summaries(store, cache, &prefix, summarize).await?;

@@ -9,8 +9,8 @@ use crate::domain::limits::{LIST_BYTES, LIST_EXAMINED, ROW_INTENT_CHARS};
 use crate::domain::thread::state::ThreadState;
 use crate::domain::thread::status::{Priority, Status};
 use crate::domain::time::Timestamp;
-use crate::service::ServiceError;
-use crate::storage::rows::{SummaryPage, list_summaries, whole_body};
+use crate::service::{ServiceError, turn_to_read_rows};
+use crate::storage::rows::{Pace, SummaryPage, list_summaries, whole_body};
 use crate::storage::{List, layout};
 
 /// How many entries one operation lists: as many as R2 returns with their summaries.
@@ -72,6 +72,8 @@ pub async fn list(
     limit: usize,
     cursor: Option<&Cursor>,
 ) -> Result<Listed, ServiceError> {
+    let _turn = turn_to_read_rows(app, exchange).await?;
+    let pace = Pace::new(app.store.as_ref());
     let prefix = layout::index(exchange, filter.status);
     let mut after = cursor.map(|cursor| {
         layout::index_entry(
@@ -106,6 +108,7 @@ pub async fn list(
             examined = examined.saturating_add(1);
             let rest = more || at.saturating_add(1) < last;
             after = Some(row.key);
+            pace.did(row.summary.as_ref().map_or(0, String::len)).await;
             let Some(state) = row.summary.as_deref().and_then(parse) else {
                 continue;
             };

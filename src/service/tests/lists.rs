@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::cursor::Cursor;
 use crate::domain::limits::{LIST_EXAMINED, ROW_INTENT_CHARS};
 use crate::domain::thread::row::Row;
+use crate::service::members::{capabilities, executors};
 use crate::service::requests::list::Listed;
 use crate::service::requests::view::Reading;
 use crate::storage::Condition;
@@ -212,4 +213,64 @@ fn entries_of_older_versions_are_read_and_accepted() {
             assert!(shown.intent_truncated);
         }
     }
+}
+
+/// A list of many rows does not hold up everybody else until it is done.
+#[test]
+fn work_over_many_rows_gives_way_to_others() {
+    for store in [Memory::like_r2(), Memory::like_s3()] {
+        let mut world = World::over(store);
+        world.register("agent").unwrap();
+        let intent = "x".repeat(ROW_INTENT_CHARS);
+        for _ in 0..1_000 {
+            world.ask("agent", json!({ "intent": intent }));
+        }
+        for _ in 0..2 {
+            world.store.take_gave_way();
+            page(&mut world, &Filter::default(), 20, None);
+            assert_eq!(world.store.take_gave_way(), 0, "a short list need not");
+            page(&mut world, &Filter::default(), 1_000, None);
+            let times = world.store.take_gave_way();
+            assert!((5..20).contains(&times), "{times}");
+        }
+    }
+}
+
+/// Occupies all places for those who read many rows, and returns for how long `work` waits.
+fn waits<T, F: Future<Output = Result<T, ServiceError>>>(
+    world: &mut World,
+    work: impl FnOnce(Rc<App>) -> F,
+) -> i64 {
+    let app = world.app.clone();
+    let (gate, began) = (&app.isolate.busy, world.now());
+    let places: Vec<_> = (0..4)
+        .map(|_| gate.try_enter(world.clock.as_ref(), "home", 4).unwrap())
+        .collect();
+    let work = work(app.clone());
+    world.run(work).map(|_| ()).unwrap();
+    drop(places);
+    world.now().since(began)
+}
+
+#[test]
+fn a_fifth_who_reads_many_rows_waits() {
+    let mut world = World::new();
+    fill(&mut world, 1);
+    let all = Filter::default();
+    let waited = [
+        waits(&mut world, async |app: Rc<App>| {
+            list(&app, &home(), &all, 10, None).await
+        }),
+        waits(&mut world, async |app: Rc<App>| {
+            executors::list(&app, &home()).await
+        }),
+        waits(&mut world, async |app: Rc<App>| {
+            capabilities::list(&app, &home(), None).await
+        }),
+    ];
+    // Until the others count as gone.
+    assert!(waited.iter().all(|waited| *waited >= 5_000), "{waited:?}");
+    let elsewhere = ExchangeId::parse("office", "").unwrap();
+    let others = async |app: Rc<App>| list(&app, &elsewhere, &all, 10, None).await;
+    assert_eq!(waits(&mut world, others), 0);
 }
