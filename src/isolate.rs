@@ -35,6 +35,8 @@ pub struct Isolate {
     pub importing: RefCell<HashMap<ExchangeId, Timestamp>>,
     /// Texts of executors' records, by key and tag.
     pub records: SummaryCache,
+    /// Keys of threads whose documents are long.
+    pub long: RefCell<HashSet<String>>,
     /// The calls that do work which keeps the processor busy.
     pub busy: Gate,
     /// Whether a newer version has written to the bucket, so that this version must not.

@@ -99,20 +99,22 @@ impl Disk {
         }
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
-        let changes = self.memory.folders.changes();
+    async fn body(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let answer = self.send("GET", key, None).await?;
         let is_file = answer.status != 404 && answer.content_type.as_deref() != Some(FOLDER);
         // If the power fails, a file that was being written can be left empty.
-        if !is_file || answer.body.is_empty() {
+        let is_object = is_file && !answer.body.is_empty();
+        Ok(is_object.then_some(answer.body))
+    }
+
+    async fn object(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        let changes = self.memory.folders.changes();
+        let Some(body) = self.body(key).await? else {
             return Ok(None);
-        }
-        let tag = tag_of(&answer.body);
+        };
+        let tag = tag_of(&body);
         self.memory.folders.saw(key, &tag, changes);
-        Ok(Some(Object {
-            tag,
-            body: answer.body,
-        }))
+        Ok(Some(Object { body, tag }))
     }
 
     /// Waits until nobody else is writing `key`. Keeps others from it until the returned value is
@@ -248,7 +250,13 @@ impl ObjectStore for Disk {
 
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
         self.operations.count();
-        self.read(key).await
+        self.object(key).await
+    }
+
+    /// The tag of a long object takes longer to make than to read it.
+    async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.operations.count();
+        self.body(key).await
     }
 
     async fn put(
@@ -262,9 +270,9 @@ impl ObjectStore for Disk {
         let _taken = self.take("put", key).await?;
         let holds = match condition {
             Condition::Always => true,
-            Condition::Absent => self.read(key).await?.is_none(),
+            Condition::Absent => self.body(key).await?.is_none(),
             Condition::Matches(tag) => {
-                let current = self.read(key).await?;
+                let current = self.object(key).await?;
                 current.is_some_and(|object| object.tag == *tag)
             }
         };

@@ -68,6 +68,11 @@ pub trait ObjectStore {
     /// Reads an object. Returns `None` if there is none.
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError>;
 
+    /// Reads an object that the caller will not swap: its bytes alone.
+    async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.get(key).await?.map(|object| object.body))
+    }
+
     /// Writes an object under a condition.
     async fn put(
         &self,

@@ -89,9 +89,7 @@ impl Kept {
 
 fn size_of(key: &str, summary: &Summary) -> usize {
     let texts = [key.len(), summary.tag.0.len(), summary.text.len()];
-    texts
-        .into_iter()
-        .fold(KEPT_EACH, |sum, length| sum.saturating_add(length))
+    texts.into_iter().fold(KEPT_EACH, usize::saturating_add)
 }
 
 /// Keeps work over many rows from holding up everybody else: it gives way again and again.
@@ -148,7 +146,7 @@ pub async fn list_summaries(
         ..query
     };
     let page = store.list(query).await?;
-    let pace = &Pace::new(store);
+    let pacer = &Pace::new(store);
     let rows = stream::iter(page.rows)
         .map(async |mut row: Row| -> Result<_, StoreError> {
             if row.summary.is_none() {
@@ -157,7 +155,7 @@ pub async fn list_summaries(
             if row.summary.is_none()
                 && let Some(object) = store.get(&row.key).await?
             {
-                pace.did(object.body.len()).await;
+                pacer.did(object.body.len()).await;
                 row.summary = summarize(&object.body);
                 row.tag = Some(object.tag.clone());
                 if let Some(summary) = &row.summary {
@@ -188,7 +186,7 @@ pub async fn read_summaries(
     summarize: Summarize,
 ) -> Result<Vec<Value>, StoreError> {
     let mut documents = Vec::new();
-    let pace = Pace::new(store);
+    let pacer = Pace::new(store);
     let mut after: Option<String> = None;
     loop {
         let query = List {
@@ -200,7 +198,7 @@ pub async fn read_summaries(
         let page = list_summaries(store, cache, query, summarize).await?;
         after = page.rows.last().map(|row| row.key.clone()).or(after);
         for row in page.rows {
-            pace.did(row.summary.as_ref().map_or(0, String::len)).await;
+            pacer.did(row.summary.as_ref().map_or(0, String::len)).await;
             match serde_json::from_str(row.summary.as_deref().unwrap_or_default()) {
                 Ok(document) => documents.push(document),
                 Err(error) => warn(&format!("{} cannot be shown", row.key), &describe(&error)),

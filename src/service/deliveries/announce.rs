@@ -134,9 +134,9 @@ async fn look_at_page(
     let page = list_summaries(store, &app.isolate.summaries, query, summarize).await?;
     let mut next = page.rows.last().map(|row| row.key.clone());
     let mut more = page.more;
-    let (mut concerned, pace) = (Vec::new(), Pace::new(store));
+    let (mut concerned, pacer) = (Vec::new(), Pace::new(store));
     for row in page.rows {
-        pace.did(row.summary.as_ref().map_or(0, String::len)).await;
+        pacer.did(row.summary.as_ref().map_or(0, String::len)).await;
         let name = row.key.strip_prefix(&prefix);
         let name = name.and_then(|name| name.strip_suffix(".json"));
         if let Some(id) = name.and_then(|name| ExecutorId::parse(name, "executor").ok())

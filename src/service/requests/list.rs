@@ -73,7 +73,7 @@ pub async fn list(
     cursor: Option<&Cursor>,
 ) -> Result<Listed, ServiceError> {
     let _turn = turn_to_read_rows(app, exchange).await?;
-    let pace = Pace::new(app.store.as_ref());
+    let pacer = Pace::new(app.store.as_ref());
     let prefix = layout::index(exchange, filter.status);
     let mut after = cursor.map(|cursor| {
         layout::index_entry(
@@ -108,7 +108,7 @@ pub async fn list(
             examined = examined.saturating_add(1);
             let rest = more || at.saturating_add(1) < last;
             after = Some(row.key);
-            pace.did(row.summary.as_ref().map_or(0, String::len)).await;
+            pacer.did(row.summary.as_ref().map_or(0, String::len)).await;
             let Some(state) = row.summary.as_deref().and_then(parse) else {
                 continue;
             };

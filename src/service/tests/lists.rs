@@ -167,8 +167,12 @@ fn rows_show_the_beginning_of_a_long_intent() {
         for key in world.store.keys("index/") {
             assert!(world.store.text(&key).len() < 3_500, "{key}");
         }
-        let thread = world.thread(&reference).unwrap();
-        let reading = json!(Reading::of(&thread));
+        let (app, of) = (world.app.clone(), reference.clone());
+        let document = world.run(async move {
+            let document = read::document(&app, &home(), &of).await.unwrap();
+            json!(Reading::of(&document.glance().unwrap()).unwrap())
+        });
+        let reading = document;
         assert_eq!(reading["thread"]["intent"], intent);
         assert_eq!(reading["thread"].get("intent_truncated"), None);
         let told = world.sent();

@@ -9,6 +9,7 @@ mod lists;
 mod moments;
 mod other_servers;
 mod races;
+mod readings;
 mod replies;
 mod timers;
 
