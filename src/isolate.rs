@@ -28,6 +28,8 @@ pub struct Isolate {
     pub disk: Rc<disk::Memory>,
     /// Summaries that the backend does not list.
     pub summaries: SummaryCache,
+    /// What executors want to be notified of, where the backend does not list it.
+    pub wants: SummaryCache,
     /// Exchanges that are complete, so that nothing is left to import.
     pub imported: RefCell<HashSet<ExchangeId>>,
     /// Exchanges that this isolate is importing, each with the moment when that work counts as

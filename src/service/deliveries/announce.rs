@@ -23,7 +23,7 @@ use crate::domain::thread::document::Thread;
 use crate::domain::time::Timestamp;
 use crate::service::due::obligations::{Hold, Obligation, Subject, WRITERS_TIME};
 use crate::service::records;
-use crate::service::records::{Owner, summarize};
+use crate::service::records::{Owner, summarize_wants};
 use crate::storage::rows::{Pace, list_summaries};
 use crate::storage::{List, StoreError, layout};
 
@@ -131,7 +131,7 @@ async fn look_at_page(
         summaries: true,
     };
     let store = app.store.as_ref();
-    let page = list_summaries(store, &app.isolate.summaries, query, summarize).await?;
+    let page = list_summaries(store, &app.isolate.wants, query, summarize_wants).await?;
     let mut next = page.rows.last().map(|row| row.key.clone());
     let mut more = page.more;
     let (mut concerned, pacer) = (Vec::new(), Pace::new(store));
@@ -256,14 +256,29 @@ async fn names_of(app: &App, notice: &Notice) -> Result<Names, StoreError> {
     })
 }
 
-/// Whether an executor may be owed something. If its summary cannot tell, it may.
+/// Whether an executor may be owed something. If its summary cannot tell, it may. If its capabilities
+/// are not in the summary, it may have all that the request requires.
 fn concerns(id: &ExecutorId, summary: Option<&str>, news: &News) -> bool {
     #[derive(Deserialize)]
     struct Told {
         wants: Wants,
-        #[serde(default)]
-        capabilities: Vec<Value>,
+        capabilities: Option<Vec<Value>>,
     }
     let told = summary.and_then(|summary| serde_json::from_str::<Told>(summary).ok());
-    told.is_none_or(|told| is_concerned(id, &told.wants, &told.capabilities, news))
+    told.is_none_or(
+        |Told {
+             wants,
+             capabilities,
+         }| {
+            let capabilities = capabilities.unwrap_or_else(|| required(news));
+            is_concerned(id, &wants, &capabilities, news)
+        },
+    )
+}
+
+/// The capabilities that the request requires.
+fn required(news: &News) -> Vec<Value> {
+    let thread = news.whole.thread.iter();
+    let ids = thread.flat_map(|thread| &thread.terms.requires);
+    ids.map(|id| Value::from(id.as_str())).collect()
 }
