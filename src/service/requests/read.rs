@@ -53,21 +53,17 @@ pub async fn document<'a>(
     reference: &Ref,
 ) -> Result<Document<'a>, ServiceError> {
     let key = layout::thread(exchange, reference);
-    let (store, long) = (app.store.as_ref(), &app.isolate.long);
-    let mut turn = None;
-    if long.borrow().contains(&key) {
-        turn = Some(turn_to_read(app).await?);
-    }
+    let store = app.store.as_ref();
+    let mut turn = turn_if_long(app, &key).await?;
     let mut body = store.read(&key).await?.ok_or(ServiceError::NoThread)?;
-    if body.len() > LONG_BYTES {
-        remember(app, &key);
+    if note_length(app, &key, body.len()) {
         if turn.is_none() {
             turn = app.isolate.busy.try_enter(app.clock.as_ref(), LONG, 1);
         }
         if turn.is_none() {
             // Does not keep it while it waits, as many others may be waiting.
             drop(body);
-            turn = Some(turn_to_read(app).await?);
+            turn = turn_if_long(app, &key).await?;
             body = store.read(&key).await?.ok_or(ServiceError::NoThread)?;
         }
         // The next one has its turn after others had theirs.
@@ -80,17 +76,31 @@ pub async fn document<'a>(
     })
 }
 
-async fn turn_to_read(app: &App) -> Result<Pass<'_>, ServiceError> {
+/// If the isolate knows that the document under `key` is long, waits until no other call has a long
+/// one.
+///
+/// # Errors
+///
+/// Fails if the turn of this call does not come.
+pub async fn turn_if_long<'a>(app: &'a App, key: &str) -> Result<Option<Pass<'a>>, ServiceError> {
+    if !app.isolate.long.borrow().contains(key) {
+        return Ok(None);
+    }
     let turn = app.isolate.busy.enter(app.clock.as_ref(), LONG, 1);
-    turn.await.ok_or(ServiceError::Busy)
+    turn.await.map(Some).ok_or(ServiceError::Busy)
 }
 
-fn remember(app: &App, key: &str) {
-    let mut long = app.isolate.long.borrow_mut();
-    if long.len() >= REMEMBERED {
-        long.clear();
+/// Whether a document of so many bytes is long. Remembers those that are.
+pub fn note_length(app: &App, key: &str, bytes: usize) -> bool {
+    let is_long = bytes > LONG_BYTES;
+    if is_long {
+        let mut long = app.isolate.long.borrow_mut();
+        if long.len() >= REMEMBERED {
+            long.clear();
+        }
+        long.insert(key.to_owned());
     }
-    long.insert(key.to_owned());
+    is_long
 }
 
 impl Document<'_> {

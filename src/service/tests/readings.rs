@@ -103,7 +103,7 @@ fn a_long_thread_is_read_when_no_other_is() {
         let gets = world.store.take_operations();
         assert_eq!(gets.len(), 1, "{gets:?}");
     }
-    // Another call reads a long one, and is forgotten meanwhile.
+    // Another call has a long one, and is forgotten meanwhile.
     let waited = |world: &mut World, reference: &Ref| {
         let (app, began) = (world.app.clone(), world.now());
         let place = app
@@ -126,6 +126,29 @@ fn a_long_thread_is_read_when_no_other_is() {
     world.restart();
     assert!(waited(&mut world, &long) >= 5_000);
     assert_eq!(world.store.take_operations().len(), 2);
+}
+
+#[test]
+fn a_long_thread_is_changed_when_no_other_is_read_or_changed() {
+    let mut world = World::new();
+    let (short, long) = threads(&mut world);
+    let changed = |world: &mut World, reference: &Ref| {
+        let (app, began) = (world.app.clone(), world.now());
+        let place = app
+            .isolate
+            .busy
+            .try_enter(world.clock.as_ref(), read::LONG, 1);
+        assert!(place.is_some());
+        world.store.take_gave_way();
+        world.update(reference, "agent", say("hello")).unwrap();
+        (world.now().since(began), world.store.take_gave_way())
+    };
+    assert_eq!(changed(&mut world, &short), (0, 0));
+    // The isolate has put it, so it knows that it is long.
+    let (waited, times) = changed(&mut world, &long);
+    assert!(waited >= 5_000, "{waited}");
+    assert_eq!(times, 2);
+    world.assert_settles("after changes of a long thread");
 }
 
 #[test]
