@@ -125,6 +125,25 @@ test("a wrong token in the header is refused before the body is read", async (t)
   assert.match(text, /^HTTP\/1.1 403/);
 });
 
+test("many long lists hold nobody up", async (t) => {
+  const exchange = await SelfHosted.start(await openDirectory());
+  t.after(() => exchange.stop());
+  const agent = await exchange.register("agent");
+  const intent = "x".repeat(9_000);
+  for (let asked = 0; asked < 300; asked += 1) await agent.ask(intent);
+  let done = 0;
+  const all = Array.from({ length: 48 }, async () => {
+    const { status } = await agent.get("requests?limit=1000&executor=nobody");
+    assert.equal(status, 200);
+    done += 1;
+  });
+  await Promise.race(all);
+  // Whoever comes now waits for a few of those that came before, and not for all of them.
+  assert.equal((await exchange.fetch("/health")).status, 200);
+  assert.ok(done < 24, `${done} of 48 came first`);
+  await Promise.all(all);
+});
+
 test("a hook that posts to its own exchange ends by itself", async (t) => {
   const exchange = await SelfHosted.start(await openDirectory(), {
     OUTBOUND_ALLOW_PRIVATE: "true",
