@@ -11,6 +11,7 @@ use crate::domain::member::access::{MemberKey, Role};
 use crate::domain::quota::Meter;
 use crate::domain::thread::status::Priority;
 use crate::domain::time::Timestamp;
+use crate::runtime::gate::Gate;
 use crate::storage::disk;
 use crate::storage::rows::SummaryCache;
 
@@ -30,12 +31,16 @@ pub struct Isolate {
     pub founded: RefCell<HashSet<ExchangeId>>,
     /// The time zones of exchanges.
     pub zones: RefCell<HashMap<ExchangeId, Kept<Option<String>>>>,
+    /// Exchanges that had no room for one more member, each with the moment when to look again.
+    pub full: RefCell<HashMap<ExchangeId, Timestamp>>,
     /// How much callers have taken.
     pub meter: RefCell<Meter>,
     /// What is known about the directory, if the bucket is one.
     pub disk: Rc<disk::Memory>,
     /// Summaries that the backend does not list.
     pub summaries: SummaryCache,
+    /// What executors want to be notified of, where the backend does not list it.
+    pub wants: SummaryCache,
     /// Exchanges that are complete, so that nothing is left to import.
     pub imported: RefCell<HashSet<ExchangeId>>,
     /// Exchanges that this isolate is importing, each with the moment when that work counts as
@@ -43,6 +48,10 @@ pub struct Isolate {
     pub importing: RefCell<HashMap<ExchangeId, Timestamp>>,
     /// Texts of executors' records, by key and tag.
     pub records: SummaryCache,
+    /// Keys of threads whose documents are long.
+    pub long: RefCell<HashSet<String>>,
+    /// The calls that do work which keeps the processor busy.
+    pub busy: Gate,
     /// Whether a newer version has written to the bucket, so that this version must not.
     pub is_outdated: Cell<bool>,
     /// Bytes of bodies that calls are receiving.

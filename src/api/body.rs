@@ -66,7 +66,8 @@ impl Drop for Held {
 ///
 /// # Errors
 ///
-/// Fails if the body is too long, does not come, or if too much is being received already.
+/// Fails if the body is too long, breaks off or does not come, or if too much is being received
+/// already.
 pub async fn read(app: &App, request: &mut Request, limit: usize) -> Result<Body, ApiError> {
     let mut held = Held::nothing(app);
     let length = request.headers().get("Content-Length").ok().flatten();
@@ -74,7 +75,7 @@ pub async fn read(app: &App, request: &mut Request, limit: usize) -> Result<Body
     if let Some(length) = length.filter(|length| *length <= SHORT_BYTES.min(limit)) {
         held.take(length)?;
         let whole = js::whole_body(request.inner().array_buffer());
-        let bytes = in_time(app, whole).await??;
+        let bytes = in_time(app, whole).await?.map_err(broken)?;
         return Ok(Body { bytes, _held: held });
     }
     let mut bytes = Vec::new();
@@ -84,7 +85,7 @@ pub async fn read(app: &App, request: &mut Request, limit: usize) -> Result<Body
     let mut stream = request.stream()?;
     let mut read = 0_usize;
     while let Some(piece) = in_time(app, stream.next()).await? {
-        let piece = piece?;
+        let piece = piece.map_err(broken)?;
         read = read.saturating_add(piece.len());
         if read <= limit {
             held.take(piece.len())?;
@@ -97,6 +98,12 @@ pub async fn read(app: &App, request: &mut Request, limit: usize) -> Result<Body
         return Err(ApiError::BodyTooLarge { limit });
     }
     Ok(Body { bytes, _held: held })
+}
+
+/// The runtime does not say whether the client hung up, or sent what is no body, such as chunks whose
+/// sizes are wrong. Neither is a failure of the server.
+fn broken(_: worker::Error) -> ApiError {
+    ApiError::BodyBroken
 }
 
 /// Waits for a piece of a body, but not for ever.

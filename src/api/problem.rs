@@ -49,6 +49,8 @@ pub enum ApiError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The body broke off, or its chunks are malformed.
+    BodyBroken,
     /// The body did not arrive in time.
     BodyTooSlow,
     /// Too many bodies are being received.
@@ -213,17 +215,17 @@ impl ApiError {
                 format!("This path takes {allow}."),
             )
             .header("Allow", &allow),
+            Self::BodyBroken => Problem::new(
+                400,
+                "body_broken",
+                "The body broke off before its end, or its chunks are malformed; send the request again.",
+            ),
             Self::BodyTooSlow => Problem::new(
                 408,
                 "body_timeout",
                 "Nothing more of the body came for 30 seconds; send the request again.",
             ),
-            Self::Busy => Problem::new(
-                503,
-                "busy",
-                "Too much is being sent to this server at once; try again soon.",
-            )
-            .header("Retry-After", &RETRY_SOON),
+            Self::Busy => problem_of_service(ServiceError::Busy),
             Self::BodyTooLarge { limit } => too_large("the body", limit, "bytes"),
             Self::TooManyValues { limit } => too_large("the body", limit, "JSON values"),
             Self::NotJson => Problem::new(
@@ -297,6 +299,12 @@ fn problem_of_service(error: ServiceError) -> Problem {
             "The bucket of another server is being imported; try again soon.",
         )
         .header("Retry-After", &RETRY_LATER),
+        ServiceError::Busy => Problem::new(
+            503,
+            "busy",
+            "Too much is asked of this server at once; try again soon.",
+        )
+        .header("Retry-After", &RETRY_SOON),
         ServiceError::Contended | ServiceError::Store(_) | ServiceError::Dropped(_) => Problem::new(
             503,
             "unavailable",

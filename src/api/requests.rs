@@ -44,8 +44,9 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
 pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller(Scope::Read).await?;
     let reference = call.reference()?;
-    let loaded = caller.found(read::get(&call.app, &caller.exchange, &reference).await)?;
-    let mut thread = loaded.document;
+    let document = read::document(&call.app, &caller.exchange, &reference).await;
+    let document = caller.found(document)?;
+    let mut thread = document.glance()?;
     let now = call.app.clock.now();
     // A guest is not told that there is something that is not for it.
     if caller.is_guest() && !thread.state.is_addressed_to(&caller.executor) {
@@ -62,7 +63,8 @@ pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let reply = if known && !version.is_due {
         Reply::empty(304)
     } else {
-        Reply::json(200, &Reading::of(&thread))
+        let reading = Reading::of(&thread).map_err(|error| document.unreadable(&error))?;
+        Reply::json(200, &reading)
     };
     Ok(reply.header("ETag", entity_tag(version)))
 }

@@ -30,6 +30,8 @@ pub const TOPIC_CHARS: usize = 64;
 pub const URL_CHARS: usize = 2048;
 /// Longest intent, and longest remark on a status change, in characters.
 pub const INTENT_CHARS: usize = 10_000;
+/// Most characters of an intent that lists show. A list reads up to a thousand rows.
+pub const ROW_INTENT_CHARS: usize = 1_000;
 
 /// Most capabilities of one executor.
 pub const CAPABILITIES: usize = 100;

@@ -68,6 +68,7 @@ fn groups() -> Vec<(&'static str, Vec<Row>)> {
             ("ID_CHARS", "the id of an exchange or of an executor, a tag of a capability", characters(ID_CHARS)),
             ("NAME_CHARS", "a display name, the id of a capability, a field or an option of a question", characters(NAME_CHARS)),
             ("INTENT_CHARS", "`intent`, and the `message` of a status", characters(INTENT_CHARS)),
+            ("ROW_INTENT_CHARS", "what lists show of an `intent`", characters(ROW_INTENT_CHARS)),
             ("DESCRIPTION_CHARS", "the description of a capability", characters(DESCRIPTION_CHARS)),
         ]),
         ("Requests", vec![

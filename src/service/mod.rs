@@ -13,6 +13,8 @@ pub mod tick;
 #[cfg(test)]
 mod tests;
 
+use crate::app::App;
+use crate::domain::ids::ExchangeId;
 use crate::domain::limits::{THREAD_BYTES, THREAD_VALUES};
 use crate::domain::member::access::{AccessRefusal, Useless};
 use crate::domain::quota::Exceeded;
@@ -21,6 +23,7 @@ use crate::domain::thread::document::Thread;
 use crate::domain::thread::state::Version;
 use crate::domain::thread::transition::Refusal;
 use crate::runtime::background::Dropped;
+use crate::runtime::gate::Pass;
 use crate::storage::cas::Failure;
 use crate::storage::{StoreError, encode};
 
@@ -67,6 +70,8 @@ pub enum ServiceError {
     Invalid(Invalid),
     /// The executor id is taken.
     AlreadyRegistered,
+    /// Too many others are doing work that takes long. The client should try again.
+    Busy,
     /// Too many others are writing the same object. The client should try again.
     Contended,
     /// The store failed, or holds something that cannot be read.
@@ -107,6 +112,25 @@ impl From<Failure<Self>> for ServiceError {
             Failure::Store(error) => Self::Store(error),
         }
     }
+}
+
+/// How many calls of an exchange read many rows at once in an isolate. More would not be faster: they
+/// share one processor with everybody else.
+const ROW_READERS: usize = 4;
+
+/// Waits for its turn to read many rows of an exchange. The work may begin when this returns, and
+/// others may begin theirs when the result is dropped.
+///
+/// # Errors
+///
+/// Fails if the turn does not come.
+pub async fn turn_to_read_rows<'a>(
+    app: &'a App,
+    exchange: &ExchangeId,
+) -> Result<Pass<'a>, ServiceError> {
+    let gate = &app.isolate.busy;
+    let pass = gate.enter(app.clock.as_ref(), exchange.as_str(), ROW_READERS);
+    pass.await.ok_or(ServiceError::Busy)
 }
 
 /// Writes a document as JSON. Fails if it is larger than `limit` bytes.

@@ -3,13 +3,13 @@
 
 use std::rc::Rc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::ServiceError;
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::json::from_bytes;
-use crate::domain::member::executor::Executor;
+use crate::domain::member::executor::{Executor, WANTS};
 use crate::domain::member::forms::Form;
 use crate::domain::member::sealed::{Seal, SealError};
 use crate::runtime::log::{describe, warn};
@@ -18,6 +18,8 @@ use crate::storage::{StoreError, Tag, layout};
 
 /// How many executors' records are kept for the rest of a request or tick.
 const EXECUTORS_KEPT: usize = 50;
+/// The longest summary that is remembered whole for announcements.
+const WANTS_BYTES: usize = 2_000;
 
 /// The executor that a record belongs to.
 #[derive(Clone, Copy)]
@@ -118,6 +120,17 @@ pub fn unseal(
     let mut config = config.clone();
     seal.unseal(&mut config, form)?;
     Ok(config)
+}
+
+/// What an announcement must know of a record. Long capabilities are left out, so that an isolate
+/// remembers this of every executor, however much they all can do.
+pub fn summarize_wants(body: &[u8]) -> Option<String> {
+    let executor = from_bytes::<Executor>(body).ok()?;
+    let summary = executor.summary();
+    if summary.len() <= WANTS_BYTES {
+        return Some(summary);
+    }
+    Some(json!({ WANTS: executor.wants(), "role": executor.access.role }).to_string())
 }
 
 /// The summary of a record that lists show.

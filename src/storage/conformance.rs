@@ -100,13 +100,17 @@ async fn reads_what_was_put(store: &dyn ObjectStore) -> Outcome {
         let object = object.ok_or("the object is missing")?;
         check(object.body == content.as_bytes(), "the body differs")?;
         check(object.tag == tag, "put and get differ on the tag")?;
+        let read = store.read(key).await.map_err(text)?;
+        check(read.as_ref() == Some(&object.body), "get and read differ")?;
     }
     delete(store, key).await
 }
 
 async fn absent_is_none(store: &dyn ObjectStore) -> Outcome {
+    let key = "conformance/absent/a";
+    let read = store.read(key).await.map_err(text)?;
     check(
-        body(store, "conformance/absent/a").await?.is_none(),
+        body(store, key).await?.is_none() && read.is_none(),
         "an absent object was read",
     )
 }

@@ -100,20 +100,22 @@ impl Disk {
         }
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
-        let changes = self.memory.folders.changes();
+    async fn body(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let answer = self.send("GET", key, None).await?;
         let is_file = answer.status != 404 && answer.content_type.as_deref() != Some(FOLDER);
         // If the power fails, a file that was being written can be left empty.
-        if !is_file || answer.body.is_empty() {
+        let is_object = is_file && !answer.body.is_empty();
+        Ok(is_object.then_some(answer.body))
+    }
+
+    async fn object(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        let changes = self.memory.folders.changes();
+        let Some(body) = self.body(key).await? else {
             return Ok(None);
-        }
-        let tag = tag_of(&answer.body);
+        };
+        let tag = tag_of(&body);
         self.memory.folders.saw(key, &tag, changes);
-        Ok(Some(Object {
-            tag,
-            body: answer.body,
-        }))
+        Ok(Some(Object { body, tag }))
     }
 
     /// Waits until nobody else is writing `key`. Keeps others from it until the returned value is
@@ -164,10 +166,11 @@ impl Disk {
         Ok(self.memory.folders.listed(listing, folder))
     }
 
-    async fn list_folder(&self, path: &str) -> Result<Folder, StoreError> {
+    /// Lists a folder, if there is one.
+    async fn list_folder(&self, path: &str) -> Result<Option<Folder>, StoreError> {
         let answer = self.send("GET", path, None).await?;
         if answer.status == 404 {
-            return Ok(Folder::default());
+            return Ok(None);
         }
         let unreadable = |reason: &dyn std::fmt::Display| StoreError::new("list", path, reason);
         if answer.content_type.as_deref() != Some(FOLDER) {
@@ -182,13 +185,20 @@ impl Disk {
         // The directory may also contain files that are no objects, such as `lost+found`.
         let is_of_key = |c: char| c.is_ascii_alphanumeric() || "_.=/-".contains(c);
         let is_key = |name: &String| !name.starts_with('.') && name.chars().all(is_of_key);
-        Ok(Folder::new(
-            entries.into_iter().filter_map(name).filter(is_key),
-        ))
+        let names = entries.into_iter().filter_map(name).filter(is_key);
+        Ok(Some(Folder::new(names)))
     }
 }
 
 impl Memory {
+    /// How many names are remembered, counting the folders, how many listings are in progress, and
+    /// how many keys are being written.
+    #[cfg(test)]
+    pub fn remembered(&self) -> (usize, usize, usize) {
+        let (names, listings) = self.folders.remembered();
+        (names, listings, self.writing.borrow().len())
+    }
+
     fn try_take(&self, key: &str, now: Timestamp) -> Option<Taken<'_>> {
         let mut writing = self.writing.borrow_mut();
         if writing
@@ -240,7 +250,13 @@ impl ObjectStore for Disk {
 
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
         self.operations.count();
-        self.read(key).await
+        self.object(key).await
+    }
+
+    /// The tag of a long object takes longer to make than to read it.
+    async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.operations.count();
+        self.body(key).await
     }
 
     async fn put(
@@ -254,9 +270,9 @@ impl ObjectStore for Disk {
         let _taken = self.take("put", key).await?;
         let holds = match condition {
             Condition::Always => true,
-            Condition::Absent => self.read(key).await?.is_none(),
+            Condition::Absent => self.body(key).await?.is_none(),
             Condition::Matches(tag) => {
-                let current = self.read(key).await?;
+                let current = self.object(key).await?;
                 current.is_some_and(|object| object.tag == *tag)
             }
         };
@@ -283,6 +299,12 @@ impl ObjectStore for Disk {
         }
         self.memory.folders.deleted(key);
         Ok(())
+    }
+
+    /// The runtime reads and writes files without looking at anything else in between. It does so
+    /// when a timer fires.
+    async fn give_way(&self) {
+        self.clock.sleep(Duration::ZERO).await;
     }
 
     /// Walks the folders below the prefix in the order of their keys.

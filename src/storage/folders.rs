@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use super::Tag;
 
-/// How many names are remembered in all folders. If there are more, all are forgotten.
+/// How many names are remembered in all folders, counting the folders themselves. If there are more,
+/// all are forgotten.
 const NAMES: usize = 200_000;
 /// How many listings can be in progress at once.
 const LISTINGS: usize = 100;
@@ -28,8 +29,9 @@ impl Folder {
         ))
     }
 
+    /// How many names it takes to remember the folder.
     fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.0.borrow().len().saturating_add(1)
     }
 
     /// The first entry from `bound` on.
@@ -102,9 +104,11 @@ impl Folders {
     }
 
     /// Ends a listing. Returns the folder as it was listed, with the changes since the listing
-    /// began.
-    pub fn listed(&self, id: u64, folder: Folder) -> Rc<Folder> {
-        let folder = Rc::new(folder);
+    /// began. `None` says that there is no such folder. Nothing is remembered of that: anybody can
+    /// think of names that do not exist.
+    pub fn listed(&self, id: u64, folder: Option<Folder>) -> Rc<Folder> {
+        let is_there = folder.is_some();
+        let folder = Rc::new(folder.unwrap_or_default());
         let listing = {
             let mut listings = self.listings.borrow_mut();
             let at = listings.iter().position(|listing| listing.id == id);
@@ -118,10 +122,19 @@ impl Folders {
             is_clear &= !matches!(change, Change::Unclear);
             apply(&folder, &name, &change);
         }
-        if is_clear {
+        if is_clear && (is_there || !folder.0.borrow().is_empty()) {
             self.remember(listing.folder, folder.clone());
         }
         folder
+    }
+
+    /// How many names are remembered, counting the folders, and how many listings are in progress.
+    #[cfg(test)]
+    pub fn remembered(&self) -> (usize, usize) {
+        let known = self.known.borrow();
+        let names = known.values().map(|folder| folder.len()).sum();
+        assert_eq!(names, self.names.get(), "what is counted");
+        (names, self.listings.borrow().len())
     }
 
     fn remember(&self, path: String, folder: Rc<Folder>) {

@@ -88,6 +88,7 @@ struct Shared {
     objects: RefCell<BTreeMap<String, Stored>>,
     operations: RefCell<Vec<(Verb, String)>>,
     strikes: RefCell<Vec<(Strike, Effect)>>,
+    gave_way: Cell<usize>,
 }
 
 impl Memory {
@@ -137,6 +138,11 @@ impl Memory {
     /// The operations since the last call, in order.
     pub fn take_operations(&self) -> Vec<(Verb, String)> {
         self.shared.operations.take()
+    }
+
+    /// How often its users gave way to others since the last call.
+    pub fn take_gave_way(&self) -> usize {
+        self.shared.gave_way.take()
     }
 
     /// The keys that begin with `prefix`.
@@ -372,6 +378,12 @@ impl ObjectStore for Memory {
             suffer(effect, Verb::List, query.prefix).await?;
         }
         Ok(page)
+    }
+
+    async fn give_way(&self) {
+        let count = self.shared.gave_way.get();
+        self.shared.gave_way.set(count + 1);
+        give_way().await;
     }
 }
 

@@ -68,6 +68,11 @@ pub trait ObjectStore {
     /// Reads an object. Returns `None` if there is none.
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError>;
 
+    /// Reads an object that the caller will not swap: its bytes alone.
+    async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.get(key).await?.map(|object| object.body))
+    }
+
     /// Writes an object under a condition.
     async fn put(
         &self,
@@ -84,6 +89,9 @@ pub trait ObjectStore {
     ///
     /// A page may have fewer rows than the limit. It has at least one row if `more` is set.
     async fn list(&self, query: List<'_>) -> Result<Page, StoreError>;
+
+    /// Lets other calls go on, if operations of this bucket do not.
+    async fn give_way(&self) {}
 }
 
 /// Counts the operations of a backend.

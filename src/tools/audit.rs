@@ -32,7 +32,7 @@ use crate::domain::member::executor::Executor;
 use crate::domain::member::invitation::Invitation;
 use crate::domain::thread::document::Thread;
 use crate::domain::thread::event::Event;
-use crate::domain::thread::state::{fold, next_moment};
+use crate::domain::thread::state::{ThreadState, fold, next_moment};
 use crate::domain::time::Timestamp;
 use crate::service::deliveries::record::{Attempt, External, KEPT_FOR};
 use crate::service::due::obligations::{LAST_LOOK, Obligation, Subject};
@@ -368,15 +368,16 @@ fn says(line: &Value, exchange: &ExchangeId, reference: &Ref, event: &Event) -> 
 fn check_index(exchange: &ExchangeId, objects: &Objects, problems: &mut Vec<String>) {
     let mut expected = BTreeMap::new();
     for (_, thread) in &objects.threads {
-        let summary = serde_json::to_string(&thread.state).unwrap_or_default();
         for entry in entries(exchange, &thread.state) {
-            expected.insert(entry, summary.clone());
+            expected.insert(entry, &thread.state);
         }
     }
-    for (key, summary) in &expected {
+    for (key, state) in &expected {
         match objects.index.get(key) {
             None => problems.push(format!("{key} is missing")),
-            Some(body) if body != summary => problems.push(format!("{key} is out of date")),
+            Some(body) if !is_entry_of(body, state) => {
+                problems.push(format!("{key} is out of date"));
+            }
             Some(_) => {}
         }
     }
@@ -385,6 +386,14 @@ fn check_index(exchange: &ExchangeId, objects: &Objects, problems: &mut Vec<Stri
             problems.push(format!("{key} should not be there"));
         }
     }
+}
+
+/// Whether an index entry says what it should. Older versions wrote the whole state.
+fn is_entry_of(body: &str, state: &ThreadState) -> bool {
+    [state.entry(), serde_json::to_string(state)]
+        .into_iter()
+        .flatten()
+        .any(|text| text == body)
 }
 
 /// 4.

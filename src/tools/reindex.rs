@@ -31,7 +31,7 @@ use crate::service::import::progress::obligation;
 use crate::service::requests::settle::Settlement;
 use crate::storage::cas::load;
 use crate::storage::index::{entries, put_entry};
-use crate::storage::{List, Row, StoreError, encode, layout};
+use crate::storage::{List, Row, StoreError, layout};
 
 /// How many objects are in a stretch.
 const STRETCH: usize = 200;
@@ -153,8 +153,8 @@ async fn settle(app: &App, key: &str) -> Result<bool, StoreError> {
         }
     }
     timers::restore(app, &exchange, &thread).await?;
-    let summary = encode(key, &thread.state)?;
-    let summary = String::from_utf8_lossy(&summary);
+    let unwritable = |error| StoreError::new("write", key, &error);
+    let summary = thread.state.entry().map_err(unwritable)?;
     for entry in entries(&exchange, &thread.state) {
         done &= put_entry(store, &entry, &summary).await;
     }

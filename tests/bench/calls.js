@@ -1,6 +1,7 @@
 // The calls that the benchmark makes, over HTTP alone, and how they are timed: one client after
 // another for latency, several at once for requests a second, all servers in turn.
 
+import { readFileSync } from "node:fs";
 import http from "node:http";
 
 export const CLIENTS = 8;
@@ -229,4 +230,15 @@ export function median(values) {
 export function quantile(values, q) {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN;
+}
+
+/** The process of workerd below the start script, which runs it in a shell. */
+export function workerdOf(pid) {
+  if (readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "workerd") return Number(pid);
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
+  for (const child of children.split(" ").filter(Boolean)) {
+    const found = workerdOf(child);
+    if (found) return found;
+  }
+  return undefined;
 }

@@ -17,7 +17,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { freePort } from "../support/s3.js";
-import { median, progress, Target } from "./calls.js";
+import { median, progress, Target, workerdOf } from "./calls.js";
 import { number, printTable } from "./tables.js";
 
 const CONNECTIONS = 4;
@@ -138,12 +138,6 @@ class Server {
     this.agent?.destroy();
     await rm(this.folder, { recursive: true });
   }
-}
-
-/** The process of workerd: the child that the start script has. */
-function workerdOf(parent) {
-  const children = readFileSync(`/proc/${parent}/task/${parent}/children`, "utf8");
-  return Number(children.trim().split(" ").at(-1));
 }
 
 /** The processor time of a process so far, its own and the system's for it, in microseconds. */

@@ -15,7 +15,17 @@ import { COMPATIBILITY_DATE } from "../../selfhost/config.js";
 import { Runtime } from "../../selfhost/runtime.js";
 import { freePort, startMiniflareS3 } from "../support/s3.js";
 import { openDirectory, SelfHosted } from "../support/selfhosted.js";
-import { CALLS, CLIENTS, FULL, measure, POST, progress, QUICK, Target } from "./calls.js";
+import {
+  CALLS,
+  CLIENTS,
+  FULL,
+  measure,
+  POST,
+  progress,
+  QUICK,
+  Target,
+  workerdOf,
+} from "./calls.js";
 import {
   against,
   checkWritable,
@@ -182,11 +192,6 @@ async function memory(server, target) {
     progress(`${begun} requests, ${rows.at(-1)[3]} MB`);
   }
   return rows;
-}
-
-function workerdOf(parent) {
-  const children = readFileSync(`/proc/${parent}/task/${parent}/children`, "utf8");
-  return Number(children.trim().split(" ").at(-1));
 }
 
 /** Resident memory in MB. */

@@ -80,6 +80,33 @@ test("bodies that do not end are bounded in memory, refused beyond that, and giv
   assert.equal((await exchange.client().post("register", { executor_id: "b" })).status, 201);
 });
 
+test("a body whose chunks are malformed is the client's mistake", async (t) => {
+  const exchange = await SelfHosted.start(await openDirectory());
+  t.after(() => exchange.stop());
+  const { key } = await exchange.register("agent");
+  const { hostname, port } = new URL(exchange.url);
+  for (const [path, headers] of [
+    ["requests", `Authorization: Bearer ${key}\r\n`],
+    ["register", ""],
+  ]) {
+    // No number, one that is too large, and one that is not the length of the chunk.
+    for (const size of ["zz", "ffffffffffffffffff", "5"]) {
+      const socket = net.connect(Number(port), hostname);
+      socket.write(
+        `POST /api/v1/exchanges/home/${path} HTTP/1.1\r\nHost: localhost\r\n${headers}` +
+          "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" +
+          `${size}\r\n{"a":1}\r\n0\r\n\r\n`,
+      );
+      const text = await new Promise((resolve) => socket.setEncoding("utf8").once("data", resolve));
+      socket.destroy();
+      assert.match(text, /^HTTP\/1.1 400/, `${path} ${size}`);
+      assert.match(text, /"body_broken"/);
+    }
+  }
+  const errors = exchange.logs.filter(({ level }) => level === "error");
+  assert.deepEqual(errors, []);
+});
+
 test("a wrong token in the header is refused before the body is read", async (t) => {
   const exchange = await SelfHosted.start(await openDirectory(), {
     REGISTRATION_TOKEN: "open sesame",
@@ -96,6 +123,25 @@ test("a wrong token in the header is refused before the body is read", async (t)
   const text = await new Promise((resolve) => socket.setEncoding("utf8").once("data", resolve));
   socket.destroy();
   assert.match(text, /^HTTP\/1.1 403/);
+});
+
+test("many long lists hold nobody up", async (t) => {
+  const exchange = await SelfHosted.start(await openDirectory());
+  t.after(() => exchange.stop());
+  const agent = await exchange.register("agent");
+  const intent = "x".repeat(9_000);
+  for (let asked = 0; asked < 300; asked += 1) await agent.ask(intent);
+  let done = 0;
+  const all = Array.from({ length: 48 }, async () => {
+    const { status } = await agent.get("requests?limit=1000&executor=nobody");
+    assert.equal(status, 200);
+    done += 1;
+  });
+  await Promise.race(all);
+  // Whoever comes now waits for a few of those that came before, and not for all of them.
+  assert.equal((await exchange.fetch("/health")).status, 200);
+  assert.ok(done < 24, `${done} of 48 came first`);
+  await Promise.all(all);
 });
 
 test("a hook that posts to its own exchange ends by itself", async (t) => {

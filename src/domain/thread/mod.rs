@@ -7,6 +7,7 @@
 pub mod document;
 pub mod due;
 pub mod event;
+pub mod glance;
 pub mod posted;
 pub mod question;
 pub mod row;

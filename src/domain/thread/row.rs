@@ -14,6 +14,8 @@ pub struct Row<'a> {
     reference: &'a Ref,
     status: Status,
     intent: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    intent_truncated: bool,
     requestor_id: &'a ExecutorId,
     executor_id: Option<&'a ExecutorId>,
     priority: Priority,
@@ -44,6 +46,7 @@ impl<'a> Row<'a> {
             reference: &state.reference,
             status: state.status,
             intent: &state.intent,
+            intent_truncated: state.intent_truncated,
             requestor_id: &state.requestor_id,
             executor_id: state.executor_id.as_ref(),
             priority: state.priority,

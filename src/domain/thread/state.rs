@@ -9,6 +9,7 @@ use super::status::{Priority, Status};
 use super::terms::Terms;
 use crate::domain::duration::Duration;
 use crate::domain::ids::{ExecutorId, Ref};
+use crate::domain::limits::ROW_INTENT_CHARS;
 use crate::domain::time::Timestamp;
 
 /// Within this many milliseconds before a timer, a batch does not rely on it. Before the batch
@@ -30,6 +31,10 @@ pub struct ThreadState {
     pub status: Status,
     /// What is asked for.
     pub intent: String,
+    /// Whether `intent` is only the beginning of what is asked for. This is so in lists alone, never
+    /// in a thread.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub intent_truncated: bool,
     /// Who posted the request.
     pub requestor_id: ExecutorId,
     /// The holder, while there is one; afterwards the executor that the request ended with.
@@ -155,6 +160,38 @@ impl ThreadState {
         }
     }
 
+    /// The text of the thread's entries in the index: the state, with the beginning of a long intent.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the state cannot be written as JSON.
+    pub fn entry(&self) -> serde_json::Result<String> {
+        if row_end(&self.intent).is_none() {
+            return serde_json::to_string(self);
+        }
+        let mut state = self.clone();
+        state.truncate_intent();
+        serde_json::to_string(&state)
+    }
+
+    /// Reads the text of an index entry. Entries of older versions have the whole intent.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is no entry.
+    pub fn from_entry(text: &str) -> serde_json::Result<Self> {
+        let mut state: Self = serde_json::from_str(text)?;
+        state.truncate_intent();
+        Ok(state)
+    }
+
+    fn truncate_intent(&mut self) {
+        if let Some(end) = row_end(&self.intent) {
+            self.intent.truncate(end);
+            self.intent_truncated = true;
+        }
+    }
+
     /// The executor that holds the thread and must be asked before its status changes.
     pub fn holder(&self) -> Option<&ExecutorId> {
         match self.status {
@@ -177,6 +214,12 @@ impl ThreadState {
     }
 }
 
+/// Where a row cuts off an intent, or `None` if the row shows all of it.
+fn row_end(intent: &str) -> Option<usize> {
+    let mut rest = intent.char_indices().skip(ROW_INTENT_CHARS);
+    rest.next().map(|(at, _)| at)
+}
+
 /// Folds a thread's events, in order, into its state.
 ///
 /// The first `thread_created` gives the request. A log from another server may hold events before
@@ -197,6 +240,7 @@ pub fn fold(reference: &Ref, events: &[Event]) -> Option<ThreadState> {
         reference: reference.clone(),
         status: Status::Pending,
         intent: created.intent.clone(),
+        intent_truncated: false,
         requestor_id: created.requestor_id.clone(),
         executor_id: None,
         priority: created.priority,

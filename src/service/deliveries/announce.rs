@@ -25,8 +25,8 @@ use crate::domain::time::Timestamp;
 use crate::service::due::obligations::{Hold, Obligation, Subject, WRITERS_TIME};
 use crate::service::members::exchange::default_zone;
 use crate::service::records;
-use crate::service::records::{Owner, summarize};
-use crate::storage::rows::list_summaries;
+use crate::service::records::{Owner, summarize_wants};
+use crate::storage::rows::{Pace, list_summaries};
 use crate::storage::{List, StoreError, layout};
 
 /// How many executors one page has: as many as R2 lists with their summaries.
@@ -133,14 +133,20 @@ async fn look_at_page(
         summaries: true,
     };
     let store = app.store.as_ref();
-    let page = list_summaries(store, &app.isolate.summaries, query, summarize).await?;
+    let page = list_summaries(store, &app.isolate.wants, query, summarize_wants).await?;
     let mut next = page.rows.last().map(|row| row.key.clone());
     let mut more = page.more;
-    let concerned = page.rows.into_iter().filter_map(|row| {
-        let name = row.key.strip_prefix(&prefix)?.strip_suffix(".json")?;
-        let id = ExecutorId::parse(name, "executor").ok()?;
-        concerns(&id, row.summary.as_deref(), &news).then_some((id, row))
-    });
+    let (mut concerned, pacer) = (Vec::new(), Pace::new(store));
+    for row in page.rows {
+        pacer.did(row.summary.as_ref().map_or(0, String::len)).await;
+        let name = row.key.strip_prefix(&prefix);
+        let name = name.and_then(|name| name.strip_suffix(".json"));
+        if let Some(id) = name.and_then(|name| ExecutorId::parse(name, "executor").ok())
+            && concerns(&id, row.summary.as_deref(), &news)
+        {
+            concerned.push((id, row));
+        }
+    }
     // 2.
     let planned = stream::iter(concerned).map(async |(id, row)| {
         let owner = Owner {
@@ -253,23 +259,31 @@ async fn names_of(app: &App, notice: &Notice) -> Result<Names, StoreError> {
     })
 }
 
-/// Whether an executor may be owed something. If its summary cannot tell, it may.
+/// Whether an executor may be owed something. If its summary cannot tell, it may. If its capabilities
+/// are not in the summary, it may have all that the request requires.
 fn concerns(id: &ExecutorId, summary: Option<&str>, news: &News) -> bool {
     #[derive(Deserialize)]
     struct Told {
         wants: Wants,
-        #[serde(default)]
-        capabilities: Vec<Value>,
+        capabilities: Option<Vec<Value>>,
         #[serde(default)]
         role: Role,
     }
     let told = summary.and_then(|summary| serde_json::from_str::<Told>(summary).ok());
     told.is_none_or(|told| {
+        let capabilities = told.capabilities.unwrap_or_else(|| required(news));
         let hearer = Hearer {
             id,
-            capabilities: &told.capabilities,
+            capabilities: &capabilities,
             is_guest: told.role == Role::Guest,
         };
         is_concerned(hearer, &told.wants, news)
     })
+}
+
+/// The capabilities that the request requires.
+fn required(news: &News) -> Vec<Value> {
+    let thread = news.whole.thread.iter();
+    let ids = thread.flat_map(|thread| &thread.terms.requires);
+    ids.map(|id| Value::from(id.as_str())).collect()
 }

@@ -105,7 +105,8 @@ async fn put_with_entries(
             &key,
         );
     }
-    let summary = String::from_utf8_lossy(&encode(key, &thread.state)?).into_owned();
+    let unwritable = |error| StoreError::new("write", key, &error);
+    let summary = thread.state.entry().map_err(unwritable)?;
     let entries = entries(exchange, &thread.state);
     for entry in &entries {
         if !put_entry(store, entry, &summary).await {

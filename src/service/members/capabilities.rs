@@ -9,8 +9,8 @@ use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::member::capability::{Capability, Listed, union};
 use crate::runtime::log::{describe, warn};
-use crate::service::ServiceError;
 use crate::service::records::summarize;
+use crate::service::{ServiceError, turn_to_read_rows};
 use crate::storage::rows::{read_summaries, whole_body};
 use crate::storage::{Condition, encode, layout};
 
@@ -33,6 +33,7 @@ pub async fn list(
     exchange: &ExchangeId,
     tag: Option<&str>,
 ) -> Result<Vec<Listed>, ServiceError> {
+    let _turn = turn_to_read_rows(app, exchange).await?;
     let (store, cache) = (app.store.as_ref(), &app.isolate.summaries);
     let (entries, members) = (layout::capabilities(exchange), layout::executors(exchange));
     let (catalogue, claimers) = join(

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::delivery::FORMS;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::KeyHash;
-use crate::domain::limits::{EXECUTOR_BYTES, PAGE_MAX};
+use crate::domain::limits::{EXECUTOR_BYTES, LIST_BYTES, PAGE_MAX};
 use crate::domain::member::executor::{Executor, LAST_SEEN_STEP, REMOVED, WANTS};
 use crate::domain::member::profile::{Editor, Profile};
 use crate::domain::member::sealed::Seal;
@@ -18,9 +18,9 @@ use crate::domain::time::Timestamp;
 use crate::runtime::background::nothing;
 use crate::runtime::log::{describe, warn};
 use crate::service::records::{Owner, read_own, summarize};
-use crate::service::{ServiceError, WRITE_WINDOW, to_json};
+use crate::service::{ServiceError, WRITE_WINDOW, to_json, turn_to_read_rows};
 use crate::storage::cas::{Decision, Loaded, Target, load, swap};
-use crate::storage::rows::list_summaries;
+use crate::storage::rows::{Pace, list_summaries};
 use crate::storage::{Condition, List, StoreError, encode, layout};
 
 /// How many members one operation lists.
@@ -64,7 +64,8 @@ pub fn parse_cursor(given: Option<&str>) -> Result<Option<ExecutorId>, Invalid> 
     given.map(parse).transpose()
 }
 
-/// Lists up to `limit` members after `cursor`. Those who are gone are left out.
+/// Lists up to `limit` members after `cursor`, and stops at about [`LIST_BYTES`]. Those who are gone
+/// are left out.
 ///
 /// # Errors
 ///
@@ -75,10 +76,11 @@ pub async fn list(
     limit: usize,
     cursor: Option<ExecutorId>,
 ) -> Result<Page, ServiceError> {
+    let _turn = turn_to_read_rows(app, exchange).await?;
     let prefix = layout::executors(exchange);
     let mut after = cursor.map(|id| layout::executor(exchange, &id));
     let (store, cache) = (app.store.as_ref(), &app.isolate.summaries);
-    let mut executors = Vec::new();
+    let (mut executors, mut bytes, pacer) = (Vec::new(), 0_usize, Pace::new(store));
     let next = loop {
         let query = List {
             prefix: &prefix,
@@ -87,15 +89,24 @@ pub async fn list(
             summaries: true,
         };
         let page = list_summaries(store, cache, query, summarize).await?;
-        for row in page.rows {
+        let last = page.rows.len();
+        let mut more = page.more;
+        for (at, row) in page.rows.into_iter().enumerate() {
+            let size = row.summary.as_ref().map_or(0, String::len);
+            bytes = bytes.saturating_add(size);
+            pacer.did(size).await;
             let shown = row.summary.as_deref().and_then(shown);
             executors.extend(shown.filter(|shown| shown.get(REMOVED).is_none()));
             after = Some(row.key);
+            if bytes >= LIST_BYTES {
+                more |= at.saturating_add(1) < last;
+                break;
+            }
         }
-        if !page.more {
+        if !more {
             break None;
         }
-        if executors.len() >= limit {
+        if executors.len() >= limit || bytes >= LIST_BYTES {
             let last = after.as_deref();
             let name = last.and_then(|key| key.strip_prefix(&prefix)?.strip_suffix(".json"));
             break name.map(ToOwned::to_owned);

@@ -31,6 +31,8 @@ use crate::storage::cas::{Loaded, load};
 use crate::storage::rows::read_summaries;
 use crate::storage::{List, StoreError, layout};
 
+/// For this many milliseconds, an isolate trusts that an exchange has no room for one more member.
+const COUNTED: i64 = 60_000;
 /// How many ids one operation lists.
 const IDS: usize = 1_000;
 
@@ -292,6 +294,12 @@ async fn check_is_free(
     if ids.len() < most {
         return Ok(());
     }
+    let full = || AccessRefusal::Full { limit }.into();
+    let now = app.clock.now();
+    let until = app.isolate.full.borrow().get(exchange).copied();
+    if until.is_some_and(|until| until > now) {
+        return Err(full());
+    }
     // Those who are gone do not count, which only their rows tell.
     let (store, cache) = (app.store.as_ref(), &app.isolate.summaries);
     let rows = read_summaries(store, cache, &layout::executors(exchange), summarize).await?;
@@ -301,7 +309,13 @@ async fn check_is_free(
     if members.count() < most {
         return Ok(());
     }
-    Err(AccessRefusal::Full { limit }.into())
+    // To count them takes long, so strangers cannot make the exchange do it again and again.
+    let again = now.plus_millis(COUNTED);
+    app.isolate
+        .full
+        .borrow_mut()
+        .insert(exchange.clone(), again);
+    Err(full())
 }
 
 /// Plans a new record.

@@ -140,6 +140,7 @@ async fn run(app: Rc<App>, removal: Removal) -> (Result<(), ServiceError>, Rest)
     // 3.
     let ended = end_record(&app, &removal, record, obligation.write_deadline()).await;
     app.isolate.doubt(&removal.exchange, &removal.executor);
+    app.isolate.full.borrow_mut().remove(&removal.exchange);
     if let Err(failure) = ended.result {
         // If the member was an owner, the tick goes on.
         return (Err(failure.into()), nothing());

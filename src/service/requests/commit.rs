@@ -1,5 +1,6 @@
 //! The commit of a batch: the thread is put only if it has not changed since the decision.
 
+use super::read::note_length;
 use crate::app::App;
 use crate::domain::thread::document::{Deed, Stamp, Thread};
 use crate::domain::thread::state::ThreadState;
@@ -60,6 +61,7 @@ pub async fn commit(
         } else {
             encode(key, &thread)?
         };
+        note_length(app, key, body.len());
         Ok(Decision::Put(
             body,
             None,

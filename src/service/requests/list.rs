@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::limits::{LIST_BYTES, LIST_EXAMINED};
+use crate::domain::limits::{LIST_BYTES, LIST_EXAMINED, ROW_INTENT_CHARS};
 use crate::domain::thread::state::ThreadState;
 use crate::domain::thread::status::{Priority, Status};
 use crate::domain::time::Timestamp;
-use crate::service::ServiceError;
-use crate::storage::rows::{SummaryPage, list_summaries, whole_body};
+use crate::service::{ServiceError, turn_to_read_rows};
+use crate::storage::rows::{Pace, SummaryPage, list_summaries, whole_body};
 use crate::storage::{List, layout};
 
 /// How many entries one operation lists: as many as R2 returns with their summaries.
@@ -81,6 +81,8 @@ pub async fn list(
     limit: usize,
     cursor: Option<&Cursor>,
 ) -> Result<Listed, ServiceError> {
+    let _turn = turn_to_read_rows(app, exchange).await?;
+    let pacer = Pace::new(app.store.as_ref());
     let prefix = layout::index(exchange, filter.status);
     let mut after = cursor.map(|cursor| {
         layout::index_entry(
@@ -109,12 +111,13 @@ pub async fn list(
         };
         let store = app.store.as_ref();
         let SummaryPage { rows, more } =
-            list_summaries(store, &app.isolate.summaries, query, whole_body).await?;
+            list_summaries(store, &app.isolate.summaries, query, summarize).await?;
         let last = rows.len();
         for (at, row) in rows.into_iter().enumerate() {
             examined = examined.saturating_add(1);
             let rest = more || at.saturating_add(1) < last;
             after = Some(row.key);
+            pacer.did(row.summary.as_ref().map_or(0, String::len)).await;
             let Some(state) = row.summary.as_deref().and_then(parse) else {
                 continue;
             };
@@ -160,8 +163,19 @@ fn position(key: Option<&str>) -> Option<Cursor> {
     })
 }
 
+/// The summary of an entry, without what rows leave out of it. Entries of older versions have all of
+/// a long intent.
+fn summarize(body: &[u8]) -> Option<String> {
+    let text = whole_body(body)?;
+    if text.len() <= ROW_INTENT_CHARS {
+        return Some(text);
+    }
+    let short = ThreadState::from_entry(&text).and_then(|state| state.entry());
+    Some(short.unwrap_or(text))
+}
+
 fn parse(summary: &str) -> Option<ThreadState> {
-    serde_json::from_str(summary)
+    ThreadState::from_entry(summary)
         .map_err(|error| crate::runtime::log::warn("an index entry cannot be read", &error))
         .ok()
 }

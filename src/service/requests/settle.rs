@@ -140,7 +140,7 @@ impl Settlement {
             log_key: layout::event_batch(exchange, batch.after.updated_at, batch_id),
             log,
             entries: entries(exchange, &batch.after),
-            summary: serde_json::to_string(&batch.after).map_err(unwritable)?,
+            summary: batch.after.entry().map_err(unwritable)?,
             left,
             outdated,
             timer: owed_timer(batch.before.as_ref(), &batch.after),

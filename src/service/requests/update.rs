@@ -63,6 +63,13 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
         powers,
         versions,
     } = request;
+    // Changing a long thread keeps the processor busy for long, so one is changed after the other, and
+    // others get their turn in between.
+    let (waits, key) = (app.clone(), layout::thread(&exchange, &reference));
+    let turn = match read::turn_if_long(&waits, &key).await {
+        Ok(turn) => turn,
+        Err(error) => return (Err(error), nothing()),
+    };
     let obligation = Obligation::new(
         &app,
         Subject::Thread {
@@ -82,6 +89,9 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
     }
     let known = async {
         let current = loaded?;
+        if turn.is_some() {
+            app.store.give_way().await;
+        }
         let thread = &current.document;
         let capabilities = capabilities_of(&app, &exchange, &actor, thread).await?;
         let needs_owner =
@@ -116,9 +126,11 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
         }
     };
     // 3.
-    let key = layout::thread(&exchange, &reference);
     let now = || app.clock.now();
     let swapped = commit(&app, &key, &obligation, current, &now, decision).await;
+    if turn.is_some() {
+        app.store.give_way().await;
+    }
     match swapped.result {
         Ok(Outcome::Committed(thread)) => settle(app, exchange, *thread, obligation).await,
         Ok(Outcome::Unchanged(state)) => (Ok(*state), obligation.end_after(&app)),

@@ -2,6 +2,7 @@
 //! interface.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::list::{Filter, Listed};
@@ -9,8 +10,7 @@ use crate::domain::cursor::Cursor;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::domain::text::Invalid;
-use crate::domain::thread::document::Thread;
-use crate::domain::thread::event::Event;
+use crate::domain::thread::glance::{self, Glance};
 use crate::domain::thread::row::{Row, VersionedRow};
 use crate::domain::thread::state::{ThreadState, Version};
 use crate::domain::thread::status::{Priority, Status};
@@ -38,7 +38,7 @@ pub struct Shown<'a> {
 struct Message<'a> {
     from: &'a ExecutorId,
     ts: Timestamp,
-    mess: &'a [Value],
+    mess: &'a RawValue,
 }
 
 /// A request that was just posted.
@@ -73,26 +73,30 @@ pub struct Page<'a> {
 
 impl<'a> Reading<'a> {
     /// Shows `thread`.
-    pub fn of(thread: &'a Thread) -> Self {
-        Self {
-            thread: Shown::of(thread),
-        }
+    ///
+    /// # Errors
+    ///
+    /// Fails if an event of the thread cannot be read.
+    pub fn of(thread: &'a Glance) -> serde_json::Result<Self> {
+        Ok(Self {
+            thread: Shown::of(thread)?,
+        })
     }
 }
 
 impl<'a> Shown<'a> {
     /// Shows `thread`.
-    pub fn of(thread: &'a Thread) -> Self {
-        let message = |(event, mess): (&'a Event, &'a [Value])| Message {
-            from: &event.actor_id,
-            ts: event.ts,
-            mess,
-        };
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// Fails if an event of the thread cannot be read.
+    pub fn of(thread: &'a Glance) -> serde_json::Result<Self> {
+        let message = |glance::Message { from, ts, mess }| Message { from, ts, mess };
+        Ok(Self {
             row: VersionedRow::of(&thread.state),
-            details: thread.details(),
-            messages: thread.messages().map(message).collect(),
-        }
+            details: thread.details()?,
+            messages: thread.messages()?.into_iter().map(message).collect(),
+        })
     }
 }
 

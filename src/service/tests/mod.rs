@@ -10,6 +10,7 @@ mod lists;
 mod moments;
 mod other_servers;
 mod races;
+mod readings;
 mod replies;
 mod timers;
 

@@ -71,6 +71,45 @@ fn a_folder_is_listed_once() {
     assert_eq!(service.requests.borrow().len(), 3);
 }
 
+/// Anybody can ask for what does not exist, such as keys of exchanges that nobody has.
+#[test]
+fn what_is_not_there_is_not_remembered() {
+    let service: Rc<Service> = Rc::default();
+    let memory: Rc<disk::Memory> = Rc::default();
+    let store = open_disk(&service, &memory);
+    let there = [
+        "keys/exchange=home/1.json",
+        "executors/exchange=home/a.json",
+    ];
+    for key in there {
+        let put = store.put(key, b"x".to_vec(), None, Condition::Always);
+        block_on(put).unwrap();
+    }
+    let list = |exchange: &str| {
+        let prefix = format!("executors/exchange={exchange}/");
+        block_on(store.list(List::keys(&prefix, None, 1))).unwrap()
+    };
+    assert_eq!(list("home").rows.len(), 1);
+    let before = memory.remembered();
+    for stranger in 0..1_000 {
+        let exchange = format!("x{stranger}");
+        let key = format!("keys/exchange={exchange}/1.json");
+        assert!(block_on(store.get(&key)).unwrap().is_none());
+        block_on(store.delete(&key)).unwrap();
+        assert!(list(&exchange).rows.is_empty());
+    }
+    assert_eq!(memory.remembered(), before);
+    // The first member of an exchange is listed all the same.
+    let put = store.put(
+        "executors/exchange=x7/a.json",
+        b"x".to_vec(),
+        None,
+        Condition::Absent,
+    );
+    block_on(put).unwrap();
+    assert_eq!(list("x7").rows.len(), 1);
+}
+
 /// What one task of the test below does to a key.
 #[derive(Clone, Debug)]
 enum Deed {

@@ -201,6 +201,7 @@ proptest! {
                 }
             }
             check(&before, &story)?;
+            reads_at_a_glance(&story)?;
             timers.extend(story.thread.state.timer_at);
             if let Some(moment) = next_moment(&story.thread.state) {
                 let in_time = timers.iter().any(|at| *at <= moment);
@@ -219,6 +220,23 @@ fn retries(story: &Story, actor: &str) -> bool {
     };
     let is_last = event.batch_id == Uuid::from_u128(story.batches);
     is_last && event.actor_id.as_str() == actor && change.new_status == story.status()
+}
+
+/// What is shown of a document that is not parsed is what is in it.
+fn reads_at_a_glance(story: &Story) -> Result<(), TestCaseError> {
+    use crate::domain::thread::glance::Glance;
+    let thread = &story.thread;
+    let written = serde_json::to_vec(thread).unwrap();
+    let glance = Glance::of(&written).unwrap();
+    prop_assert_eq!(&glance.state, &thread.state);
+    prop_assert_eq!(glance.details().unwrap(), thread.details());
+    let messages = glance.messages().unwrap();
+    prop_assert_eq!(messages.len(), thread.messages().count());
+    for (seen, (event, mess)) in messages.iter().zip(thread.messages()) {
+        prop_assert_eq!((seen.from, seen.ts), (&event.actor_id, event.ts));
+        prop_assert_eq!(seen.mess.get(), serde_json::to_string(mess).unwrap());
+    }
+    Ok(())
 }
 
 fn folds_and_reads_back(story: &Story) -> Result<(), TestCaseError> {

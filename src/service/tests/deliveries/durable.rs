@@ -1,6 +1,7 @@
 //! Nothing is lost, whatever dies or does not answer. Also what deliveries cost.
 
 use super::*;
+use crate::service::members::executors::change_profile;
 
 #[test]
 fn five_hundred_executors_each_get_what_they_should() {
@@ -219,6 +220,59 @@ fn what_telling_costs() {
     world.ask("agent", json!({"priority": "background"}));
     let operations = world.store.take_operations();
     assert_eq!(operations.len(), 7 + 1, "{operations:?}");
+}
+
+/// On a bucket that lists no summaries, and where all that the members can do is more than an isolate
+/// remembers.
+#[test]
+fn only_the_profiles_of_those_who_may_be_told_are_read() {
+    let mut world = World::over(Memory::like_s3());
+    let long: Vec<String> = (0..100)
+        .map(|n| format!("{n}{}", "x".repeat(150)))
+        .collect();
+    for n in 0..600 {
+        world.join(&format!("e{n}"), json!({"capabilities": long}));
+    }
+    let sees: Vec<&str> = long
+        .iter()
+        .map(String::as_str)
+        .take(90)
+        .chain(["see"])
+        .collect();
+    let channel = |name: &str| json!([webhook(name)]);
+    let phone = json!({"capabilities": sees, "notifications": channel("phone")});
+    world.join("phone", phone);
+    let blind = json!({"capabilities": long, "notifications": channel("blind")});
+    world.join("blind", blind);
+    let reads = |world: &World| -> Vec<String> {
+        let operations = world.store.take_operations().into_iter();
+        let read =
+            operations.filter(|(verb, key)| *verb == Verb::Get && key.contains("executors/"));
+        read.map(|(_, key)| key.rsplit('/').next().unwrap().to_owned())
+            .collect()
+    };
+    let see = json!({"requires": ["see"]});
+    world.ask("e0", see.clone());
+    world.sent();
+    reads(&world);
+    let told = told(&mut world, |world| {
+        world.ask("e0", see.clone());
+    });
+    assert_eq!(told, ["phone"]);
+    // Both have channels. Their records are remembered at their tags, so nobody's is read but the
+    // actor's, for the display name.
+    assert_eq!(reads(&world), ["e0.json"]);
+    // One whose record has changed is read again. That is all.
+    let (app, e7) = (world.invoke(), id("e7"));
+    let profile = profile(&app, json!({"display_name": "Seven"}));
+    world
+        .run(async move { change_profile(&app, home(), e7, profile, None).await })
+        .unwrap();
+    reads(&world);
+    world.ask("e0", see);
+    let mut read = reads(&world);
+    read.sort();
+    assert_eq!(read, ["e0.json", "e7.json"]);
 }
 
 #[test]
