@@ -6,7 +6,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, globSync } from "node:fs";
 import { chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import http from "node:http";
-import { tmpdir } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { freePort, settings, startMiniflareS3 } from "../support/s3.js";
@@ -210,14 +210,38 @@ test("root does not write into another's directory", {
   );
 });
 
-test("open registration is warned of, unless nobody else can reach it", async (t) => {
-  const warned = ({ logs }) => logs.some(({ message }) => message.includes("REGISTRATION_TOKEN"));
-  const open = await begin(t, await openDirectory());
-  await open.eventually(() => warned(open), "a warning");
-  const closed = await begin(t, await openDirectory(), { REGISTRATION_TOKEN: "open sesame" });
-  const near = await begin(t, await openDirectory(), { HOST: "127.0.0.1" });
-  await near.register("phone");
-  assert.ok(!warned(closed) && !warned(near));
+/** An address of this machine that others may reach; none where it has no network. */
+const [other] = Object.values(networkInterfaces())
+  .flat()
+  .filter(({ family, internal }) => family === "IPv4" && !internal);
+
+test("until somebody decides who may join, only this machine reaches it", {
+  skip: other ? false : "this machine has one address only",
+}, async (t) => {
+  const warned = ({ logs }) => logs.some(({ message }) => message.includes('"level":"warn"'));
+  const said = ({ logs }, text) => logs.some(({ message }) => message.includes(text));
+  const isReached = ({ url }) =>
+    fetch(`http://${other.address}:${new URL(url).port}/health`).then(
+      ({ ok }) => ok,
+      ({ cause }) => cause.code !== "ECONNREFUSED",
+    );
+  for (const [vars, reached, isWarned] of [
+    [{}, false, false],
+    [{ HOST: "*" }, true, true],
+    [{ JOIN: "open" }, true, true],
+    [{ JOIN: "invitation" }, true, false],
+    [{ REGISTRATION_TOKEN: "open sesame" }, true, false],
+  ]) {
+    const exchange = await begin(t, await openDirectory(), vars);
+    const what = JSON.stringify(vars);
+    assert.equal(await isReached(exchange), reached, what);
+    const isOpen = !vars.REGISTRATION_TOKEN && vars.JOIN !== "invitation";
+    if (isOpen) {
+      await exchange.eventually(() => said(exchange, "can join any exchange: set REG"), what);
+    }
+    assert.equal(warned(exchange), isWarned, what);
+    assert.equal(said(exchange, "listens on this machine only"), !reached, what);
+  }
 });
 
 test("the tick runs by itself, at once after a start", async (t) => {
