@@ -12,7 +12,8 @@ import { parseArgs, stripVTControlCharacters } from "node:util";
 
 /** How wrangler says that a Worker is not there yet. */
 const NO_WORKER = /Worker ".*" .*not found|\[code: (10007|10090)\]/;
-/** How it says that a bucket is there already: the list of buckets shows the first ones only. */
+
+/** How it says that a bucket is there already. */
 const HAS_BUCKET = /\[code: 10004\]/;
 
 /** Something that keeps the exchange from being deployed, in a sentence. */
@@ -70,7 +71,8 @@ class Deployment {
   }
 
   async run() {
-    const secrets = this.#secrets();
+    const found = this.#secrets();
+    const secrets = found ?? new Set();
     const given = this.#given();
     const isNamed = (name) => secrets.has(name) || given.has(name);
     const join = given.get("JOIN") ?? (secrets.has("JOIN") ? "set as a secret" : "");
@@ -81,13 +83,11 @@ class Deployment {
         "the REGISTRATION_TOKEN of the environment is not used: the deployment has its own, or JOIN",
       );
     }
-    for (const { bucket_name, jurisdiction } of this.#config.r2_buckets) {
-      this.#makeBucket(bucket_name, jurisdiction);
-    }
+    if (!found) this.#makeBuckets();
     const { status, url } = await this.#deploy(token);
     if (status !== 0) {
       // It may have failed after the Worker had been stored, which then has the token.
-      if (token?.isNew && this.#secrets().has("REGISTRATION_TOKEN")) {
+      if (token?.isNew && this.#secrets()?.has("REGISTRATION_TOKEN")) {
         say(`wrangler failed, but the Worker has got this registration token: ${token.value}`);
       }
       return status;
@@ -97,13 +97,13 @@ class Deployment {
     return 0;
   }
 
-  /** The names of the secrets that the Worker has; none where there is no Worker yet. */
+  /** The names of the secrets that the Worker has, or undefined where there is no Worker yet. */
   #secrets() {
     const args = ["secret", "list", ...this.#selected("config", "env", "name")];
     let { status, stdout, stderr } = this.#ask(args);
     if (status !== 0 && this.#logIn()) ({ status, stdout, stderr } = this.#ask(args));
     if (status === 0) return new Set(JSON.parse(stdout).map(({ name }) => name));
-    if (NO_WORKER.test(stderr)) return new Set();
+    if (NO_WORKER.test(stderr)) return undefined;
     throw new Problem(`wrangler cannot list the secrets of the Worker: ${stderr}`);
   }
 
@@ -156,20 +156,18 @@ class Deployment {
   }
 
   /**
-   * Makes the bucket unless it is there. wrangler deploy would make it as well, but at a terminal it
-   * would then rewrite wrangler.toml.
+   * Makes the buckets, for a first deployment. wrangler deploy makes one that is missing as well, but
+   * where that fails, since R2 is not enabled, it says only that there is no such bucket.
    */
-  #makeBucket(name, jurisdiction) {
-    const where = jurisdiction ? ["--jurisdiction", jurisdiction] : [];
-    const list = this.#ask(["r2", "bucket", "list", ...where]);
-    if (list.status !== 0) throw new Problem(`wrangler cannot list the buckets: ${list.stderr}`);
-    const names = [...list.stdout.matchAll(/^name: +(\S+)$/gm)].map(([, found]) => found);
-    if (names.includes(name)) return;
-    const selected = this.#selected("config", "env");
-    const made = this.#ask(["r2", "bucket", "create", name, ...where, ...selected]);
-    if (made.status === 0) say(`made the bucket ${name}`);
-    else if (!HAS_BUCKET.test(made.stderr)) {
-      throw new Problem(`wrangler cannot make the bucket ${name}: ${made.stderr}`);
+  #makeBuckets() {
+    for (const { bucket_name: name, jurisdiction } of this.#config.r2_buckets) {
+      const where = jurisdiction ? ["--jurisdiction", jurisdiction] : [];
+      const selected = this.#selected("config", "env");
+      const made = this.#ask(["r2", "bucket", "create", name, ...where, ...selected]);
+      if (made.status === 0) say(`made the bucket ${name}`);
+      else if (!HAS_BUCKET.test(made.stderr)) {
+        throw new Problem(`wrangler cannot make the bucket ${name}: ${made.stderr}`);
+      }
     }
   }
 
@@ -215,11 +213,8 @@ class Deployment {
 
   /** Runs wrangler without a terminal, so that it asks nothing; gives {status, stdout, stderr}. */
   #ask(args) {
-    const env = { ...process.env };
-    // Not every command looks into wrangler.toml for it.
-    if (this.#config.account_id) env.CLOUDFLARE_ACCOUNT_ID ??= this.#config.account_id;
     const stdio = ["ignore", "pipe", "pipe"];
-    const { error, ...result } = spawnSync("wrangler", args, { env, stdio, encoding: "utf8" });
+    const { error, ...result } = spawnSync("wrangler", args, { stdio, encoding: "utf8" });
     if (error) throw new Problem(`wrangler cannot be run: ${error.message}`);
     const told = stripVTControlCharacters(result.stderr).replace(/^✘ \[ERROR\] |^🪵.*$/gmu, "");
     return { ...result, stderr: told.trim() };

@@ -157,14 +157,6 @@ describe("npm run deploy", { concurrency: 2 }, () => {
     assert.match(needed.stderr, /no registration token/);
   });
 
-  it("a bucket that is there is used, also where the list does not show it", async (t) => {
-    const { account, run } = await begin(t);
-    account.unlisted.add("mess-exchange");
-    const { code, stderr } = await run([], { REGISTRATION_TOKEN: "hush" });
-    assert.equal(code, 0, stderr);
-    assert.equal(account.buckets.size, 0);
-  });
-
   it("another environment has a Worker, a bucket and a token of its own", async (t) => {
     const { account, run } = await begin(t);
     account.workers.set(
@@ -212,7 +204,7 @@ describe("npm run deploy", { concurrency: 2 }, () => {
     const without = await run([], token);
     assert.equal(without.code, 1);
     assert.ok(
-      without.stderr.includes("deploy: wrangler cannot list the buckets: "),
+      without.stderr.includes("deploy: wrangler cannot make the bucket mess-exchange: "),
       without.stderr,
     );
     assert.ok(without.stderr.includes(message), without.stderr);

@@ -14,9 +14,7 @@ const VERSIONS = /^\/workers\/scripts\/([\w-]+)\/versions$/;
 const OF_A_SCRIPT = /^\/workers\/(?:scripts|services|workers)\/([\w-]+)(\/.*)?$/;
 
 export class Account {
-  /** Buckets; those beyond the first page of a list are in `unlisted`. */
   buckets = new Set();
-  unlisted = new Set();
   /** Workers: for each the names and values of its bindings, by name. */
   workers = new Map();
   /** What was called, as "METHOD /path", and each version that was uploaded. */
@@ -75,7 +73,7 @@ export class Account {
     const at = (pattern) => pattern.exec(below)?.[1];
     if (BUCKETS.test(below)) return this.#ofBuckets(method, body);
     if (at(BUCKET)) {
-      const isThere = this.buckets.has(at(BUCKET)) || this.unlisted.has(at(BUCKET));
+      const isThere = this.buckets.has(at(BUCKET));
       const missing = { code: 10006, message: "The specified bucket does not exist." };
       return isThere ? [200, { name: at(BUCKET) }] : [404, missing];
     }
@@ -105,7 +103,7 @@ export class Account {
       ];
     }
     const { name } = JSON.parse(body);
-    if (this.buckets.has(name) || this.unlisted.has(name)) {
+    if (this.buckets.has(name)) {
       const message = "The bucket you tried to create already exists, and you own it.";
       return [409, { code: 10004, message }];
     }
@@ -117,6 +115,12 @@ export class Account {
   #upload(name, body) {
     const [, text] = /name="metadata"[^{]*(\{.*\})\r?\n/.exec(body);
     const version = new Map(JSON.parse(text).bindings.map((binding) => [binding.name, binding]));
+    const missing = [...version.values()].find(
+      ({ type, bucket_name }) => type === "r2_bucket" && !this.buckets.has(bucket_name),
+    );
+    if (missing) {
+      return [400, { code: 10085, message: `R2 bucket '${missing.bucket_name}' not found.` }];
+    }
     this.versions.push({ worker: name, bindings: version });
     const kept = [...(this.workers.get(name) ?? [])].filter(
       ([, { type }]) => type === "secret_text",
