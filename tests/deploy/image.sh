@@ -73,7 +73,7 @@ make_context() {
   git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --ignore-failed-read -c |
     tar -C "$context" -x
   for file in .env .dev.vars deploy/.env deploy/docker/.env selfhost/.env.local docs/.dev.vars .git/config; do
-    mkdir -p "$context/${file%/*}" 2>/dev/null || true
+    mkdir -p "$(dirname "$context/$file")"
     echo "$secret" >"$context/$file"
   done
 }
