@@ -173,6 +173,12 @@ build_image() (
   for tool in "worker-build-$WORKER_BUILD" "wasm-bindgen-$WASM_BINDGEN" "${DEBIAN_RUST##*/}"; do
     [ ! -d "$cache/$tool" ] || options+=(--volume "$cache/$tool:$host_cache/$tool:ro")
   done
+  # What this checkout has compiled of others' crates need not be compiled again; what is in src/ is.
+  if [ -d target ]; then
+    mkdir "$work/target"
+    cp -r target/wasm32-unknown-unknown target/release "$work/target/" 2>/dev/null || true
+    options+=(--volume "$work/target:/src/target")
+  fi
   # The format of Docker, since the other one has no health check.
   buildah bud --isolation=chroot --pull-never --format docker --tag localhost/mess-exchange \
     --volume "$(rustc --print sysroot):/toolchain:ro" "${options[@]}" \
@@ -187,11 +193,11 @@ unpack_image() {
     container=$(docker create "mess-exchange-test:$$")
     mkdir "$root"
     docker export "$container" | tar -C "$root" -x
-    docker inspect --format '{{json .Config}}' "mess-exchange-test:$$" >"$work/image.json"
+    docker inspect "mess-exchange-test:$$" >"$work/image.json"
     docker rm "$container" >/dev/null
     docker rmi "mess-exchange-test:$$" >/dev/null
   else
-    buildah inspect --type image --format '{{json .Docker.Config}}' localhost/mess-exchange >"$work/image.json"
+    buildah inspect --type image localhost/mess-exchange >"$work/image.json"
     container=$(buildah from --pull-never localhost/mess-exchange)
     root=$(buildah mount "$container")
   fi
@@ -202,6 +208,7 @@ read_image() { python3 - "$work/image.json" <<'PYTHON'
 import json, shlex, sys
 
 given = json.load(open(sys.argv[1]))
+given = given[0]["Config"] if isinstance(given, list) else given["Docker"]["config"]
 words = lambda these: "(" + " ".join(map(shlex.quote, these)) + ")"
 (volume,), (port,) = given["Volumes"], given["ExposedPorts"]
 settings = {"workdir": given["WorkingDir"], "volume": volume, "user": given["User"]}
