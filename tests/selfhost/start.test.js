@@ -36,7 +36,7 @@ async function refusal(env) {
   const lines = stdout.trim().split("\n");
   const { level, message } = JSON.parse(lines.at(-1));
   assert.equal(level, "error");
-  for (const name of ["S3_SECRET_KEY", "SECRETS_KEY", "REGISTRATION_TOKEN"]) {
+  for (const name of ["S3_SECRET_KEY", "SECRETS_KEY", "REGISTRATION_TOKEN", "OPERATOR_TOKEN"]) {
     if (env[name]) assert.ok(!stdout.includes(env[name]), "a secret is shown");
   }
   return message;
@@ -57,6 +57,13 @@ test("each wrong setting is refused with a sentence that names it", async (t) =>
     [{ STORAGE_PATH: file }, /^the setting STORAGE_PATH must be a directory that can be read/],
     [{ STORAGE_PATH: `${file}/below` }, /^the setting STORAGE_PATH must be a directory/],
     [{ DEFAULT_EXCHANGE: "not an id" }, /^the setting DEFAULT_EXCHANGE must be/],
+    [{ JOIN: "everybody" }, /^the setting JOIN must be open, token or invitation$/],
+    [{ JOIN: "token" }, /^the setting JOIN needs a REGISTRATION_TOKEN/],
+    [{ JOIN: "open", REGISTRATION_TOKEN: "sesame-1" }, /^the setting JOIN must not be open while/],
+    [{ OPERATOR_TOKEN: "much too short" }, /^the setting OPERATOR_TOKEN must be 24 to 256/],
+    [{ EXCHANGES: "home,not an id!" }, /^the setting EXCHANGES must be ids of exchanges/],
+    [{ TRUST_PROXY: "yes" }, /^the setting TRUST_PROXY must be a number of proxies/],
+    [{ LIMITS: '{"cals": 1}' }, /^the setting LIMITS knows no limit "cals"$/],
     [{ PUBLIC_URL: "mess.example" }, /^the setting PUBLIC_URL must be an http or https URL/],
     [{ DEFAULT_TIMEZONE: "Mars/Olympus" }, /^the setting DEFAULT_TIMEZONE must be an IANA/],
     [{ OUTBOUND_ALLOW_PRIVATE: "yes" }, /^the setting OUTBOUND_ALLOW_PRIVATE must be true or/],
