@@ -479,8 +479,9 @@ check "the compose file is one, by Compose's own schema" \
 check "the Dockerfile names its base images by digest" names_digests
 check "a release is deployed to Cloudflare without Rust, but for the last step" deploys_alone
 make_context
+before=$failed
 check "$builder builds the image" build_image
-[ "$failed" = 0 ] || fail "there is no image to look at"
+[ "$failed" = "$before" ] || fail "there is no image to look at"
 unpack_image
 declare image_workdir image_volume image_user image_port
 declare -a environment entrypoint command health
