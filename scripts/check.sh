@@ -19,5 +19,13 @@ step "spelling"
 "$python/typos"
 step "shell scripts"
 "$python/shellcheck" -x scripts/*.sh tests/deploy/*.sh .ci/run
+step "Python's packages"
+# What is named in an .in file stands in the .txt beside it, with its hashes.
+for name in check test; do
+  sed -e '/^#/d' -e 's/\[.*\]//' "scripts/python/$name.in" | while read -r package; do
+    grep -qiF "$package \\" "scripts/python/$name.txt" ||
+      { echo "scripts/python/$name.txt lacks $package: its first lines say how it is made"; exit 1; }
+  done
+done
 step "Helm chart"
 "$python/python" tests/deploy/helm.py

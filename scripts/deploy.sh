@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Deploys the exchange to Cloudflare: `npm run deploy`, with the options of `wrangler deploy`. A
-# checkout builds it first. A release brings the build and needs Node alone: it gets the wrangler and
-# the Node of package.json, since this wrangler needs a newer Node than the exchange does.
+# Deploys the exchange to Cloudflare: `npm run deploy`, with the options of `wrangler deploy`; deploy.js
+# says what it makes. A checkout builds it first. A release brings the build and needs Node alone: it
+# gets the wrangler and the Node of package.json, since this wrangler needs a newer Node than the
+# exchange does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/steps.sh
@@ -30,6 +31,8 @@ else
   # wrangler lets scripts/build.sh build, which reads this.
   export MESS_BUILD=--release
   export PATH="$PWD/node_modules/.bin:$PATH"
+  # wrangler would build as well, but nothing is made at Cloudflare for a build that fails.
+  bash scripts/build.sh
 fi
 export WRANGLER_SEND_METRICS=false
-exec wrangler deploy "$@"
+exec node scripts/deploy.js "$@"

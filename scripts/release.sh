@@ -20,7 +20,7 @@ if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
   git ls-files --others deploy selfhost docs | while read -r other; do rm -f "$out/$other"; done
 fi
 find "$out" -name '.env*' -delete
-cp scripts/{run,deploy,steps}.sh scripts/manifest.js "$out/scripts/"
+cp scripts/{run,deploy,steps}.sh scripts/{deploy,manifest}.js "$out/scripts/"
 # For `npm run deploy`, which builds nothing there.
 sed -e '/^#:schema/d' -e '/^\[build\]$/,/^$/d' wrangler.toml >"$out/wrangler.toml"
 chmod -R a+rX,go-w "$out"

@@ -96,7 +96,8 @@ install_python() { # install_python name
   place=$(python_of "$1")
   rm -rf "$CACHE/python-$1-"*
   python3 -m venv "$place"
-  "$place/bin/pip" install --quiet --requirement "scripts/python/$1.txt"
+  # What the index answers is what was looked at when it was written down, or nothing is installed.
+  "$place/bin/pip" install --quiet --require-hashes --requirement "scripts/python/$1.txt"
   touch "$place/.complete"
 }
 

@@ -5,6 +5,9 @@
 const EVERYWHERE = ["*", "0.0.0.0", "::"];
 const LOOPBACK = ["127.0.0.1", "::1"];
 
+/** How others come to reach what listens on this machine only since nobody has decided. */
+const HOW_TO_OPEN = "set REGISTRATION_TOKEN, JOIN or HOST to open it to others";
+
 /** Lines of JSON, for a log that machines read. */
 export class LogReport {
   constructor(write) {
@@ -18,11 +21,10 @@ export class LogReport {
   serving(server) {
     this.#log("info", "serving", { port: Number(server.port), storage: server.vars.STORAGE_TYPE });
     if (isOpen(server)) {
-      this.#log(
-        "warn",
-        "without REGISTRATION_TOKEN, whoever reaches this server can join any exchange",
-      );
+      const level = isNear(server) ? "info" : "warn";
+      this.#log(level, `anyone ${reach(server)} can join any exchange: ${howToClose(server)}`);
     }
+    if (server.isUnasked) this.#log("info", `it listens on this machine only: ${HOW_TO_OPEN}`);
   }
 
   stopping(signal) {
@@ -93,6 +95,7 @@ export function welcome(server, version) {
   const rows = [
     ["Data", data(server)],
     ["Who may join", whoMayJoin(server)],
+    ...(server.isUnasked ? [["Reachable", `from this machine only: ${HOW_TO_OPEN}`]] : []),
     [
       "Try",
       `curl -X POST ${url}/api/v1/exchanges/${exchange}/register \\${token}\n` +
@@ -112,7 +115,7 @@ export function welcome(server, version) {
 
 /** Where someone on this machine reaches the server. */
 function localUrl({ host, port }) {
-  const name = EVERYWHERE.includes(host) ? "localhost" : host;
+  const name = [...EVERYWHERE, "127.0.0.1"].includes(host) ? "localhost" : host;
   return `http://${name.includes(":") ? `[${name}]` : name}:${port}`;
 }
 
@@ -122,16 +125,34 @@ function data({ disk, vars }) {
   return `the bucket ${vars.S3_BUCKET} at ${place}`;
 }
 
-function whoMayJoin({ host, vars }) {
-  if (vars.REGISTRATION_TOKEN) return "whoever has the REGISTRATION_TOKEN";
-  if (LOOPBACK.includes(host))
-    return "anyone on this machine: set REGISTRATION_TOKEN to change that";
-  return "anyone who reaches this machine: set REGISTRATION_TOKEN, or HOST=127.0.0.1, to change that";
+function whoMayJoin(server) {
+  const { JOIN, REGISTRATION_TOKEN } = server.vars;
+  if (JOIN === "invitation") {
+    const founder = REGISTRATION_TOKEN ? "whoever has the REGISTRATION_TOKEN" : "anyone";
+    return `whoever is invited; ${founder} may found an exchange`;
+  }
+  if (REGISTRATION_TOKEN) return "whoever has the REGISTRATION_TOKEN, or an invitation";
+  return `anyone ${reach(server)}: ${howToClose(server)}`;
 }
 
-/** Whether strangers could register. */
-function isOpen({ host, vars }) {
-  return !vars.REGISTRATION_TOKEN && !LOOPBACK.includes(host);
+/** Whether whoever reaches the server may join. */
+function isOpen({ vars }) {
+  return !vars.REGISTRATION_TOKEN && vars.JOIN !== "invitation";
+}
+
+/** Whether only this machine reaches it. */
+function isNear({ host }) {
+  return LOOPBACK.includes(host);
+}
+
+function reach(server) {
+  return isNear(server) ? "on this machine" : "who reaches this machine";
+}
+
+/** What ends that everybody can join; with JOIN=open a token alone would be refused. */
+function howToClose({ vars }) {
+  const unset = vars.JOIN === "open" ? " and unset JOIN" : "";
+  return `set REGISTRATION_TOKEN${unset}, or JOIN=invitation, to change that`;
 }
 
 /** A URL may hold a user's name and password, which are not shown. */

@@ -35,18 +35,23 @@ export const STORAGE_SETTINGS = [
 /** Something that whoever starts the exchange has to mend, in a sentence. */
 export class Problem extends Error {}
 
-/** The settings of a server: where it listens, and its bucket. */
+/**
+ * The settings of a server: where it listens, and its bucket. `isUnasked` says that it listens on this
+ * machine only because nobody has decided who may join.
+ */
 export function readServer(env) {
   const port = env.PORT || "3000";
   if (!/^\d{1,5}$/.test(port) || Number(port) > 65535 || Number(port) === 0) {
     throw new Problem("the setting PORT must be a number from 1 to 65535");
   }
-  const host = env.HOST || "*";
+  // Who has not said who may join, nor from where, gets an exchange that only this machine reaches.
+  const isChosen = env.HOST || env.JOIN || env.REGISTRATION_TOKEN;
+  const host = env.HOST || (isChosen ? "*" : "127.0.0.1");
   if (host !== "*" && !isIP(host)) {
     throw new Problem("the setting HOST must be an IP address, or * for all");
   }
   const address = isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
-  return { host, port, address, ...readBucket(env) };
+  return { host, port, address, isUnasked: !isChosen, ...readBucket(env) };
 }
 
 /**

@@ -12,7 +12,7 @@ use super::{Condition, ObjectStore, StoreError, encode, layout};
 /// The version of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The least version that may write a bucket that this version has written.
-const LEAST_VERSION: &str = "0.1.0";
+const LEAST_VERSION: &str = "0.2.0";
 /// How often this version tries to raise the number while others are raising it too.
 const TRIES: usize = 3;
 

@@ -24,11 +24,14 @@ OLDEST = re.search(r"\d+\.\d+", CHART.metadata["kubeVersion"]).group()
 NEWEST = kubernetes_validate.latest_version()
 
 IMAGE = "image.repository=your-registry/mess-exchange"
-INSTALL = f"{IMAGE},ingress.enabled=true,ingress.hosts[0].host=mess.yourdomain.com"
+# Somebody has to decide who may join; this way needs no Secret.
+JOIN = "settings.join=invitation"
 INGRESS = "ingress.enabled=true,ingress.hosts[0].host=a.example"
 BUCKET = "storage.type=s3,storage.s3.bucket=mess"
 # Every secret value begins with these six bytes, which base64 turns into eight letters of their own.
 MARK, MARK_IN_BASE64 = "s3cr3t", base64.b64encode(b"s3cr3t").decode()
+TOKEN = f"settings.registrationToken={MARK}-token"
+INSTALL = f"{IMAGE},{TOKEN},ingress.enabled=true,ingress.hosts[0].host=mess.yourdomain.com"
 S3 = f"{BUCKET},storage.s3.accessKey={MARK}-id,storage.s3.secretKey={MARK}-key"
 
 CASES = []
@@ -54,8 +57,8 @@ def same(what, got, wanted):
 class Rendered:
     """What `helm install NAME deploy/helm --set ...` would make, checked for what always holds."""
 
-    def __init__(self, sets="", name="mess-exchange", image=IMAGE):
-        values = helm.parse_set_string(",".join(filter(None, [image, sets])))
+    def __init__(self, sets="", name="mess-exchange", image=IMAGE, join=JOIN):
+        values = helm.parse_set_string(",".join(filter(None, [image, join, sets])))
         self.objects, self.notes = {}, ""
         for path, text in CHART.render(values, name=name, namespace="home").items():
             if path.endswith("NOTES.txt"):
@@ -94,6 +97,9 @@ class Rendered:
 
     def check_pod(self):
         same("token", self.pod["automountServiceAccountToken"], False)
+        if account := self.objects.get("ServiceAccount"):
+            same("account's token", account["automountServiceAccountToken"], False)
+            same("account", self.pod["serviceAccountName"], account["metadata"]["name"])
         context = {"runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001}
         context |= {"fsGroupChangePolicy": "OnRootMismatch"}
         context |= {"seccompProfile": {"type": "RuntimeDefault"}}
@@ -124,6 +130,10 @@ class Rendered:
         service = self.objects["Service"]
         same("service's selector", service["spec"]["selector"], selector)
         same("service's target", service["spec"]["ports"][0]["targetPort"], "http")
+        if policy := self.objects.get("NetworkPolicy"):
+            same("policy's selector", policy["spec"]["podSelector"]["matchLabels"], selector)
+        for spread in self.pod.get("topologySpreadConstraints", []):
+            assert spread["labelSelector"]["matchLabels"].items() <= labels.items(), "spreads others"
         if budget := self.objects.get("PodDisruptionBudget"):
             same("budget's selector", budget["spec"]["selector"]["matchLabels"], selector)
         to = {"name": service["metadata"]["name"], "port": {"name": "http"}}
@@ -152,7 +162,9 @@ class Rendered:
 
 @case("lint, strict")
 def _():
-    for values in ({}, helm.parse_set_string(INSTALL), helm.parse_set_string(f"{IMAGE},{S3}")):
+    everything = f"{IMAGE},{TOKEN},{S3},replicaCount=3,networkPolicy.enabled=true"
+    for sets in (f"{IMAGE},{JOIN}", INSTALL, everything):
+        values = helm.parse_set_string(sets)
         for version in (OLDEST, NEWEST):
             report = helm.lint(PATH, values, strict=True, kube_version=f"v{version}")
             same("errors", report["errors"], [])
@@ -167,14 +179,15 @@ def _():
 
 @case("the documented install command")
 def _():
-    got = Rendered(INSTALL, image="")
-    kinds = {"Deployment", "Service", "Ingress", "PersistentVolumeClaim"}
+    got = Rendered(INSTALL, image="", join="")
+    kinds = {"Deployment", "Service", "Ingress", "PersistentVolumeClaim", "Secret", "ServiceAccount"}
     same("kinds", set(got.objects), kinds)
     same("names", {found["metadata"]["name"] for found in got.objects.values()}, {"mess-exchange"})
     same("image", got.container["image"], "your-registry/mess-exchange:latest")
     same("rules", got.rules(), [("mess.yourdomain.com", "/", "Prefix")])
     same("PUBLIC_URL", got.value("PUBLIC_URL"), "http://mess.yourdomain.com")
-    assert "WARNING: no registration token" in got.notes
+    same("token", got.ref("REGISTRATION_TOKEN"), ("mess-exchange", "registration-token"))
+    assert "WARNING" not in got.notes, got.notes
     assert "/api/v1/exchanges/home/register" in got.notes
 
 
@@ -189,11 +202,16 @@ def _():
     same("claim", claim["spec"], {"accessModes": ["ReadWriteOnce"], "resources": size})
     plain = {name: entry["value"] for name, entry in got.env.items()}
     wanted = {"PORT": "3000", "STORAGE_TYPE": "filesystem", "STORAGE_PATH": "/data"}
-    wanted |= {"DEFAULT_EXCHANGE": "home", "DEFAULT_TIMEZONE": "UTC"}
+    wanted |= {"DEFAULT_EXCHANGE": "home", "DEFAULT_TIMEZONE": "UTC", "JOIN": "invitation"}
     same("environment", plain, wanted | {"OUTBOUND_ALLOW_PRIVATE": "false"})
-    wanted = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+    wanted = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "768Mi"}}
     same("resources", got.container["resources"], wanted)
-    same("grace", got.pod["terminationGracePeriodSeconds"], 30)
+    pause = got.container["lifecycle"]["preStop"]["exec"]["command"]
+    same("pause", pause, ["sleep", "5"])
+    # The start script ends the runtime by force after 25 s.
+    assert got.pod["terminationGracePeriodSeconds"] >= int(pause[1]) + 25 + 5, "it is killed"
+    assert "topologySpreadConstraints" not in got.pod
+    assert "NetworkPolicy" not in got.objects
     paths = {"startup": "/health", "liveness": "/health", "readiness": "/health?deep=1"}
     for probe, path in paths.items():
         same(probe, got.container[f"{probe}Probe"]["httpGet"], {"path": path, "port": "http"})
@@ -302,9 +320,18 @@ def _():
     secrets = f"settings.registrationToken={MARK} token,settings.secretsKey={MARK}NEW= OLD="
     plain = "settings.defaultExchange=hq,settings.defaultTimezone=Europe/Berlin"
     plain += ",settings.nudges.hq.urgent={PT5M,PT30M}"
-    got = Rendered(f"{INGRESS},{secrets},{plain},settings.outboundAllowPrivate=true")
+    secrets += f",settings.operatorToken={MARK}-of-whoever-runs-it"
+    plain += ",settings.exchanges={hq,home},settings.allowedHosts={mess.lan},settings.trustProxy=1"
+    plain += ",settings.limits.calls=6000,settings.limits.requests=null"
+    got = Rendered(f"{INGRESS},{secrets},{plain},settings.outboundAllowPrivate=true", join="")
     wanted = {"registration-token": "s3cr3t token", "secrets-key": "s3cr3tNEW= OLD="}
-    same("secret", got.secret, wanted)
+    same("secret", got.secret, wanted | {"operator-token": "s3cr3t-of-whoever-runs-it"})
+    same("operator", got.ref("OPERATOR_TOKEN"), ("mess-exchange", "operator-token"))
+    same("exchanges", got.value("EXCHANGES"), "hq,home")
+    same("hosts", got.value("ALLOWED_HOSTS"), "mess.lan")
+    same("proxies", got.value("TRUST_PROXY"), "1")
+    same("limits", got.value("LIMITS"), '{"calls":6000,"requests":null}')
+    assert "JOIN" not in got.env, "the token says it"
     same("token", got.ref("REGISTRATION_TOKEN"), ("mess-exchange", "registration-token"))
     same("key", got.ref("SECRETS_KEY"), ("mess-exchange", "secrets-key"))
     same("exchange", got.value("DEFAULT_EXCHANGE"), "hq")
@@ -317,7 +344,8 @@ def _():
 
 @case("settings with an existing secret")
 def _():
-    got = Rendered(f"{INGRESS},settings.existingSecret=mine")
+    got = Rendered(f"{INGRESS},settings.existingSecret=mine", join="")
+    assert "OPERATOR_TOKEN" not in got.env, "a Secret need not hold it"
     same("token", got.ref("REGISTRATION_TOKEN"), ("mine", "registration-token"))
     same("key", got.ref("SECRETS_KEY"), ("mine", "secrets-key"))
     assert "Secret" not in got.objects and "WARNING" not in got.notes
@@ -325,7 +353,9 @@ def _():
     one = f"{keys}.registrationToken=,{keys}.secretsKey=k"
     got = Rendered(f"{INGRESS},settings.existingSecret=mine,{one}")
     same("key", got.ref("SECRETS_KEY"), ("mine", "k"))
-    assert "REGISTRATION_TOKEN" not in got.env and "WARNING: no registration" in got.notes
+    assert "REGISTRATION_TOKEN" not in got.env
+    got = Rendered(f"settings.existingSecret=mine,{keys}.operatorToken=o")
+    same("operator", got.ref("OPERATOR_TOKEN"), ("mine", "o"))
     one = f"settings.registrationToken={MARK},{keys}.registrationToken="
     got = Rendered(f"settings.existingSecret=mine,{one}")
     same("token", got.ref("REGISTRATION_TOKEN"), ("mess-exchange", "registration-token"))
@@ -352,7 +382,65 @@ def _():
     same("type", service["spec"]["type"], "LoadBalancer")
     same("port", service["spec"]["ports"][0]["port"], 8080)
     same("annotations", service["metadata"]["annotations"], {"a": "b"})
-    assert "3000:8080" in got.notes and "WARNING: no registration" in got.notes
+    assert "3000:8080" in got.notes
+
+
+@case("who may join")
+def _():
+    got = Rendered(join="settings.join=open")
+    same("JOIN", got.value("JOIN"), "open")
+    assert "WARNING: settings.join is open" in got.notes
+    got = Rendered(f"{TOKEN},settings.join=invitation")
+    same("JOIN", got.value("JOIN"), "invitation")
+    assert "REGISTRATION_TOKEN" in got.env and "WARNING" not in got.notes
+    own = "extraEnv[0].name=JOIN,extraEnv[0].value"
+    assert "WARNING" in Rendered(f"{own}=open", join="").notes
+    assert "WARNING" not in Rendered(f"{own}=invitation", join="").notes
+    same("limits", Rendered("settings.limits=off").value("LIMITS"), "off")
+
+
+@case("the network policy")
+def _():
+    kinds = "NetworkPolicy"
+    policy = Rendered("networkPolicy.enabled=true").objects[kinds]["spec"]
+    same("types", policy["policyTypes"], ["Ingress", "Egress"])
+    same("callers", policy["ingress"], [{"ports": [{"port": "http"}]}])
+    names, public = policy["egress"]
+    same("names", {entry["port"] for entry in names["ports"]}, {53})
+    excepted = [cidr for to in public["to"] for cidr in to["ipBlock"]["except"]]
+    assert {"10.0.0.0/8", "169.254.0.0/16", "fc00::/7"} <= set(excepted), excepted
+    rules = "networkPolicy.from[0].podSelector.matchLabels.app=proxy,networkPolicy.egress[0].ports[0].port=9000"
+    got = Rendered(f"networkPolicy.enabled=true,{rules},settings.outboundAllowPrivate=true")
+    policy = got.objects[kinds]["spec"]
+    same("callers", policy["ingress"][0]["from"], [{"podSelector": {"matchLabels": {"app": "proxy"}}}])
+    same("store", policy["egress"][-1], {"ports": [{"port": 9000}]})
+    assert not [to for to in policy["egress"][1]["to"] if "except" in to["ipBlock"]]
+
+
+@case("the service account")
+def _():
+    got = Rendered(r"serviceAccount.annotations.iam\.example/role=r,serviceAccount.name=a")
+    account = got.objects["ServiceAccount"]
+    same("annotations", account["metadata"]["annotations"], {"iam.example/role": "r"})
+    same("name", got.pod["serviceAccountName"], "a")
+    got = Rendered("serviceAccount.create=false")
+    assert "ServiceAccount" not in got.objects
+    same("name", got.pod["serviceAccountName"], "default")
+    got = Rendered("serviceAccount.create=false,serviceAccount.name=mine")
+    same("name", got.pod["serviceAccountName"], "mine")
+
+
+@case("several pods are spread, and a pod that stops pauses first")
+def _():
+    (spread,) = Rendered(f"{S3},replicaCount=2").pod["topologySpreadConstraints"]
+    same("over", spread["topologyKey"], "kubernetes.io/hostname")
+    same("if not possible", spread["whenUnsatisfiable"], "ScheduleAnyway")
+    own = "topologySpreadConstraints[0]"
+    own = f"{own}.maxSkew=2,{own}.topologyKey=zone,{own}.whenUnsatisfiable=DoNotSchedule"
+    labels = "topologySpreadConstraints[0].labelSelector.matchLabels.app\\.kubernetes\\.io/name"
+    (spread,) = Rendered(f"{own},{labels}=mess-exchange").pod["topologySpreadConstraints"]
+    same("over", spread["topologyKey"], "zone")
+    assert "lifecycle" not in Rendered("preStopSeconds=0").container
 
 
 @case("the pod's other values")
@@ -365,7 +453,7 @@ def _():
     labels = r"podAnnotations.a=b,podLabels.team=home,podLabels.app\.kubernetes\.io/name=other"
     rest = "resources.limits.memory=1Gi,terminationGracePeriodSeconds=60,livenessProbe.periodSeconds=7"
     sets = [INGRESS, image, env, place, f"{term}.topologyKey=zone", labels, rest]
-    got = Rendered(",".join(sets))
+    got = Rendered(",".join(sets), join="")
     same("image", got.container["image"], "your-registry/mess-exchange:1.0")
     same("pull policy", got.container["imagePullPolicy"], "Never")
     same("pull secrets", got.pod["imagePullSecrets"], [{"name": "pull"}])
@@ -390,11 +478,11 @@ def _():
         same("names", {found["metadata"]["name"] for found in got.objects.values()}, {wanted})
 
 
-def refused(sets, sentence, image=IMAGE):
+def refused(sets, sentence, image=IMAGE, join=JOIN):
     @case(f"refused: {sets or 'no image'}".replace(MARK, "..."))
     def _():
         try:
-            Rendered(sets, image=image)
+            Rendered(sets, image=image, join=join)
         except helm.HelmError as error:
             assert str(error).endswith(sentence), f"another sentence: {error}"
         else:
@@ -451,6 +539,29 @@ refused(
     "settings.existingSecretKeys.secretsKey.",
 )
 refused(
+    f"settings.existingSecret=mine,settings.existingSecretKeys.operatorToken=o,settings.operatorToken={MARK}-of-whoever-runs-it",
+    "The operator's token is given twice: leave out settings.operatorToken, or empty "
+    "settings.existingSecretKeys.operatorToken.",
+)
+for sets in (INGRESS, "settings.existingSecret=mine,settings.existingSecretKeys.registrationToken="):
+    refused(
+        sets,
+        "Decide who may join: give settings.registrationToken (or settings.existingSecret), or "
+        "settings.join=invitation, or settings.join=open, with which whoever reaches the exchange "
+        "can join and read all.",
+        join="",
+    )
+refused(
+    f"{TOKEN},settings.join=open",
+    "settings.join is open, but there is a registration token, for which nobody would be asked: "
+    "leave one of the two out.",
+)
+refused(
+    "settings.join=token",
+    "settings.join is token, but there is none: give settings.registrationToken or "
+    "settings.existingSecret.",
+)
+refused(
     "ingress.enabled=true",
     "ingress.enabled is true, but ingress.hosts is empty: give a host, for example "
     "--set ingress.hosts[0].host=mess.example.com.",
@@ -486,6 +597,12 @@ mistyped("replicaCount=two", "/replicaCount")
 mistyped("replicaCount=1.5", "/replicaCount")
 mistyped("image.tag=12", "/image/tag")
 mistyped("settings.registrationToken=12", "/settings/registrationToken")
+mistyped("settings.join=everybody", "/settings/join")
+mistyped("settings.operatorToken=short", "/settings/operatorToken")
+mistyped("settings.trustProxy=yes", "/settings/trustProxy")
+mistyped("settings.limits.calls=0", "/settings/limits")
+mistyped("settings.limits=on", "/settings/limits")
+mistyped("networkPolicy.ingress=x", "/networkPolicy")
 mistyped("settings.publicUrl=mess.example.com", "/settings/publicUrl")
 mistyped("storage.s3.endpoint=s3.example.com", "/storage/s3/endpoint")
 mistyped("service.type=Ingress", "/service/type")

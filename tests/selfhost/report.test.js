@@ -17,7 +17,8 @@ test("a person is told where it listens, who may join, and what to try", () => {
 MESS Exchange 1.2.3 listens on http://localhost:3000
 
   Data          /home/you/data (a directory; one process at a time)
-  Who may join  anyone who reaches this machine: set REGISTRATION_TOKEN, or HOST=127.0.0.1, to change that
+  Who may join  anyone on this machine: set REGISTRATION_TOKEN, or JOIN=invitation, to change that
+  Reachable     from this machine only: set REGISTRATION_TOKEN, JOIN or HOST to open it to others
   Try           curl -X POST http://localhost:3000/api/v1/exchanges/home/register \\
                   -H "Content-Type: application/json" -d '{"executor_id": "me"}'
   Read on       docs/quickstart.md, docs/configuration.md
@@ -32,8 +33,21 @@ test("the sentences follow the settings", () => {
     [{ HOST: "0.0.0.0" }, "listens on http://localhost:3000\n"],
     [{ HOST: "192.0.2.1" }, "curl -X POST http://192.0.2.1:3000/api"],
     [{ HOST: "::1" }, "listens on http://[::1]:3000\n"],
-    [{ HOST: "127.0.0.1" }, "Who may join  anyone on this machine: set REGISTRATION_TOKEN to"],
-    [{ REGISTRATION_TOKEN: "hush" }, "Who may join  whoever has the REGISTRATION_TOKEN\n"],
+    [{ HOST: "127.0.0.1" }, "Who may join  anyone on this machine: set REGISTRATION_TOKEN, or"],
+    [{ HOST: "*" }, "Who may join  anyone who reaches this machine: set REGISTRATION_TOKEN, or"],
+    [
+      { JOIN: "open" },
+      "Who may join  anyone who reaches this machine: set REGISTRATION_TOKEN and unset JOIN, or",
+    ],
+    [{ JOIN: "invitation" }, "Who may join  whoever is invited; anyone may found an exchange\n"],
+    [
+      { JOIN: "invitation", REGISTRATION_TOKEN: "hush" },
+      "Who may join  whoever is invited; whoever has the REGISTRATION_TOKEN may found an exchange\n",
+    ],
+    [
+      { REGISTRATION_TOKEN: "hush" },
+      "Who may join  whoever has the REGISTRATION_TOKEN, or an invitation\n",
+    ],
     [
       { REGISTRATION_TOKEN: "hush" },
       '/register \\\n                  -H "X-Registration-Token: $REGISTRATION_TOKEN" \\\n',
@@ -51,8 +65,25 @@ test("the sentences follow the settings", () => {
   }
 });
 
+test("where nobody has decided who may join, only this machine reaches it", () => {
+  for (const [env, host] of [
+    [{}, "127.0.0.1"],
+    [{ HOST: "", JOIN: "", REGISTRATION_TOKEN: "" }, "127.0.0.1"],
+    [{ JOIN: "open" }, "*"],
+    [{ JOIN: "invitation" }, "*"],
+    [{ REGISTRATION_TOKEN: "hush" }, "*"],
+    [{ HOST: "*" }, "*"],
+    [{ HOST: "::1", JOIN: "open" }, "::1"],
+  ]) {
+    assert.equal(readServer(env).host, host, JSON.stringify(env));
+    const isSaid = say(env).includes("Reachable     from this machine only");
+    assert.equal(isSaid, host === "127.0.0.1", JSON.stringify(env));
+  }
+});
+
 test("no secret is shown", () => {
   const said = say({
+    OPERATOR_TOKEN: "hush-0",
     REGISTRATION_TOKEN: "hush-1",
     SECRETS_KEY: "hush-2",
     STORAGE_TYPE: "s3",
@@ -92,7 +123,7 @@ test("elsewhere each is a line of JSON", async (t) => {
   t.after(() => store.stop());
   const port = await freePort();
   const child = spawnStart({ ...store.env, PORT: String(port) });
-  const stop = (text) => String(text).includes("REGISTRATION_TOKEN") && child.kill("SIGTERM");
+  const stop = (text) => String(text).includes("to open it to others") && child.kill("SIGTERM");
   child.stdout.on("data", stop);
   const { code, stdout } = await collect(child);
   assert.equal(code, 0, stdout);
@@ -101,8 +132,15 @@ test("elsewhere each is a line of JSON", async (t) => {
   assert.deepEqual(own, [
     { level: "info", message: "serving", port, storage: "filesystem" },
     {
-      level: "warn",
-      message: "without REGISTRATION_TOKEN, whoever reaches this server can join any exchange",
+      level: "info",
+      message:
+        "anyone on this machine can join any exchange: " +
+        "set REGISTRATION_TOKEN, or JOIN=invitation, to change that",
+    },
+    {
+      level: "info",
+      message:
+        "it listens on this machine only: set REGISTRATION_TOKEN, JOIN or HOST to open it to others",
     },
     { level: "info", message: "stopping", signal: "SIGTERM" },
   ]);

@@ -6,7 +6,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, globSync } from "node:fs";
 import { chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import http from "node:http";
-import { tmpdir } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { freePort, settings, startMiniflareS3 } from "../support/s3.js";
@@ -36,7 +36,7 @@ async function refusal(env) {
   const lines = stdout.trim().split("\n");
   const { level, message } = JSON.parse(lines.at(-1));
   assert.equal(level, "error");
-  for (const name of ["S3_SECRET_KEY", "SECRETS_KEY", "REGISTRATION_TOKEN"]) {
+  for (const name of ["S3_SECRET_KEY", "SECRETS_KEY", "REGISTRATION_TOKEN", "OPERATOR_TOKEN"]) {
     if (env[name]) assert.ok(!stdout.includes(env[name]), "a secret is shown");
   }
   return message;
@@ -57,6 +57,13 @@ test("each wrong setting is refused with a sentence that names it", async (t) =>
     [{ STORAGE_PATH: file }, /^the setting STORAGE_PATH must be a directory that can be read/],
     [{ STORAGE_PATH: `${file}/below` }, /^the setting STORAGE_PATH must be a directory/],
     [{ DEFAULT_EXCHANGE: "not an id" }, /^the setting DEFAULT_EXCHANGE must be/],
+    [{ JOIN: "everybody" }, /^the setting JOIN must be open, token or invitation$/],
+    [{ JOIN: "token" }, /^the setting JOIN needs a REGISTRATION_TOKEN/],
+    [{ JOIN: "open", REGISTRATION_TOKEN: "sesame-1" }, /^the setting JOIN must not be open while/],
+    [{ OPERATOR_TOKEN: "much too short" }, /^the setting OPERATOR_TOKEN must be 24 to 256/],
+    [{ EXCHANGES: "home,not an id!" }, /^the setting EXCHANGES must be ids of exchanges/],
+    [{ TRUST_PROXY: "yes" }, /^the setting TRUST_PROXY must be a number of proxies/],
+    [{ LIMITS: '{"cals": 1}' }, /^the setting LIMITS knows no limit "cals"$/],
     [{ PUBLIC_URL: "mess.example" }, /^the setting PUBLIC_URL must be an http or https URL/],
     [{ DEFAULT_TIMEZONE: "Mars/Olympus" }, /^the setting DEFAULT_TIMEZONE must be an IANA/],
     [{ OUTBOUND_ALLOW_PRIVATE: "yes" }, /^the setting OUTBOUND_ALLOW_PRIVATE must be true or/],
@@ -170,7 +177,7 @@ test("a bucket of a newer version is refused at the start, and by what runs at i
   const exchange = await begin(t, store);
   const phone = await exchange.register("phone");
   const format = join(store.folder, "format.json");
-  assert.equal(await readFile(format, "utf8"), '{"least_version":"0.1.0"}');
+  assert.equal(await readFile(format, "utf8"), '{"least_version":"0.2.0"}');
   await writeFile(format, '{"least_version":"99.0.0"}');
   await exchange.tick();
   const answer = await phone.post("requests", { intent: "Check front door" });
@@ -210,14 +217,38 @@ test("root does not write into another's directory", {
   );
 });
 
-test("open registration is warned of, unless nobody else can reach it", async (t) => {
-  const warned = ({ logs }) => logs.some(({ message }) => message.includes("REGISTRATION_TOKEN"));
-  const open = await begin(t, await openDirectory());
-  await open.eventually(() => warned(open), "a warning");
-  const closed = await begin(t, await openDirectory(), { REGISTRATION_TOKEN: "open sesame" });
-  const near = await begin(t, await openDirectory(), { HOST: "127.0.0.1" });
-  await near.register("phone");
-  assert.ok(!warned(closed) && !warned(near));
+/** An address of this machine that others may reach; none where it has no network. */
+const [other] = Object.values(networkInterfaces())
+  .flat()
+  .filter(({ family, internal }) => family === "IPv4" && !internal);
+
+test("until somebody decides who may join, only this machine reaches it", {
+  skip: other ? false : "this machine has one address only",
+}, async (t) => {
+  const warned = ({ logs }) => logs.some(({ message }) => message.includes('"level":"warn"'));
+  const said = ({ logs }, text) => logs.some(({ message }) => message.includes(text));
+  const isReached = ({ url }) =>
+    fetch(`http://${other.address}:${new URL(url).port}/health`).then(
+      ({ ok }) => ok,
+      ({ cause }) => cause.code !== "ECONNREFUSED",
+    );
+  for (const [vars, reached, isWarned] of [
+    [{}, false, false],
+    [{ HOST: "*" }, true, true],
+    [{ JOIN: "open" }, true, true],
+    [{ JOIN: "invitation" }, true, false],
+    [{ REGISTRATION_TOKEN: "open sesame" }, true, false],
+  ]) {
+    const exchange = await begin(t, await openDirectory(), vars);
+    const what = JSON.stringify(vars);
+    assert.equal(await isReached(exchange), reached, what);
+    const isOpen = !vars.REGISTRATION_TOKEN && vars.JOIN !== "invitation";
+    if (isOpen) {
+      await exchange.eventually(() => said(exchange, "can join any exchange: set REG"), what);
+    }
+    assert.equal(warned(exchange), isWarned, what);
+    assert.equal(said(exchange, "listens on this machine only"), !reached, what);
+  }
 });
 
 test("the tick runs by itself, at once after a start", async (t) => {

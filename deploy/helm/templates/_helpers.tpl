@@ -35,6 +35,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $data := dict -}}
 {{- with .Values.settings -}}
 {{- $_ := set $data "registration-token" .registrationToken -}}
+{{- $_ := set $data "operator-token" .operatorToken -}}
 {{- $_ := set $data "secrets-key" .secretsKey -}}
 {{- end -}}
 {{- if eq .Values.storage.type "s3" -}}
@@ -93,6 +94,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- include "mess-exchange.plainEnv" (list "DEFAULT_EXCHANGE" .defaultExchange) }}
 {{- include "mess-exchange.plainEnv" (list "DEFAULT_TIMEZONE" .defaultTimezone) }}
 {{- include "mess-exchange.plainEnv" (list "OUTBOUND_ALLOW_PRIVATE" (toString .outboundAllowPrivate)) }}
+{{- include "mess-exchange.plainEnv" (list "JOIN" .join) }}
+{{- include "mess-exchange.plainEnv" (list "EXCHANGES" (join "," .exchanges)) }}
+{{- include "mess-exchange.plainEnv" (list "ALLOWED_HOSTS" (join "," .allowedHosts)) }}
+{{- with int .trustProxy }}
+{{- include "mess-exchange.plainEnv" (list "TRUST_PROXY" (toString .)) }}
+{{- end }}
+{{- with .limits }}
+{{- include "mess-exchange.plainEnv" (list "LIMITS" (kindIs "string" . | ternary . (toJson .))) }}
+{{- end }}
 {{- with .nudges }}
 {{- include "mess-exchange.plainEnv" (list "NUDGES" (toJson .)) }}
 {{- end }}
@@ -100,6 +110,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- include "mess-exchange.secretEnv" (list "REGISTRATION_TOKEN" $own "registration-token") }}
 {{- else if and .existingSecret .existingSecretKeys.registrationToken }}
 {{- include "mess-exchange.secretEnv" (list "REGISTRATION_TOKEN" .existingSecret .existingSecretKeys.registrationToken) }}
+{{- end }}
+{{- if .operatorToken }}
+{{- include "mess-exchange.secretEnv" (list "OPERATOR_TOKEN" $own "operator-token") }}
+{{- else if and .existingSecret .existingSecretKeys.operatorToken }}
+{{- include "mess-exchange.secretEnv" (list "OPERATOR_TOKEN" .existingSecret .existingSecretKeys.operatorToken) }}
 {{- end }}
 {{- if .secretsKey }}
 {{- include "mess-exchange.secretEnv" (list "SECRETS_KEY" $own "secrets-key") }}
@@ -110,4 +125,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/* Who may join, as the exchange itself makes it of its variables; empty if nobody has decided. */}}
+{{- define "mess-exchange.join" -}}
+{{- $env := include "mess-exchange.env" . | fromYamlArray -}}
+{{- $join := "" -}}
+{{- range $env -}}
+{{- if and (eq .name "REGISTRATION_TOKEN") (not $join) -}}
+{{- $join = "token" -}}
+{{- else if eq .name "JOIN" -}}
+{{- $join = .value | default "set elsewhere" -}}
+{{- end -}}
+{{- end -}}
+{{ $join }}
+{{- end }}
+
+{{- define "mess-exchange.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ .Values.serviceAccount.name | default (include "mess-exchange.fullname" .) }}
+{{- else -}}
+{{ .Values.serviceAccount.name | default "default" }}
+{{- end -}}
 {{- end }}

@@ -2,6 +2,8 @@
 //! the document, so that reading a thread costs little, whatever is in it.
 
 use serde::Deserialize;
+use serde::de::Error as _;
+use serde_json::Error;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -54,7 +56,8 @@ impl<'a> Glance<'a> {
     ///
     /// Fails if it is none.
     pub fn of(document: &'a [u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(document)
+        let text = std::str::from_utf8(document).map_err(Error::custom)?;
+        serde_json::from_str(text)
     }
 
     /// The messages, in order.

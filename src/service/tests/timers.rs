@@ -263,7 +263,7 @@ fn a_tick_of_an_outdated_version_does_nothing() {
     // Once this version may write the bucket again, the tick applies what was due.
     world
         .store
-        .plant(layout::FORMAT, r#"{"least_version":"0.1.0"}"#);
+        .plant(layout::FORMAT, r#"{"least_version":"0.2.0"}"#);
     world.tick_after(MINUTE);
     assert!(!world.app.isolate.is_outdated.get());
     assert_eq!(world.listed(Some(Status::Expired)), vec![reference]);
