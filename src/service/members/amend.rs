@@ -107,6 +107,9 @@ impl Amendment {
     }
 }
 
+/// Changes a document, and returns whether that changed anything.
+type Alter<D> = Box<dyn Fn(&mut D) -> Result<bool, ServiceError>>;
+
 /// Changes a document. `change` returns whether it changed anything.
 ///
 /// # Errors
@@ -127,7 +130,7 @@ pub async fn amend<D: Governing>(
 async fn run<D: Governing>(
     app: Rc<App>,
     amendment: Amendment,
-    change: Box<dyn Fn(&mut D) -> Result<bool, ServiceError>>,
+    change: Alter<D>,
 ) -> (Result<D, ServiceError>, Rest) {
     let entry = amendment.entry(&app);
     let Amendment {
