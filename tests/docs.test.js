@@ -130,6 +130,7 @@ async function bash(script, exchange, cwd = ROOT) {
 for (const [file, least] of [
   ["README.md", 1],
   ["docs/quickstart.md", 2],
+  ["docs/access.md", 3],
 ]) {
   test(`${file} can be pasted as a whole, and prints the answer that it shows`, async () => {
     const page = read(file);

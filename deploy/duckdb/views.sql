@@ -121,8 +121,9 @@ SELECT
     if(len(json_keys(block)) = 1, (block->'$.*')[1], block) AS content
 FROM blocks;
 
--- A row is an executor's record without its key, its channels and its hooks: only how many of
--- these it has. `last_seen` may be ten minutes behind.
+-- A row is an executor's record without its keys, its channels and its hooks: only how many of
+-- these it has. `last_seen` may be ten minutes behind. `removed_at` is null for members. Who owns the
+-- exchange is not in the records.
 CREATE OR REPLACE VIEW executors AS
 WITH records AS (
     SELECT
@@ -138,6 +139,37 @@ SELECT
     utc(record->>'$.created_at') AS created_at,
     utc(record->>'$.last_seen') AS last_seen,
     len(record->'$.notifications[*]') AS channels,
-    len(record->'$.hooks.*[*]') AS hooks
+    len(record->'$.hooks.*[*]') AS hooks,
+    record->>'$.access.kind' AS kind,
+    coalesce(record->>'$.access.role', 'member') AS role,
+    coalesce(TRY_CAST(record->>'$.access.suspended' AS BOOLEAN), false) AS suspended,
+    utc(record->>'$.access.removed_at') AS removed_at
 FROM records
 WHERE record->>'$.id' = id;
+
+-- A row is an entry of the audit: who let whom in, who was removed, who got or lost a key or a role.
+-- `by` is null if it was the operator. `details` has what else the entry says.
+CREATE OR REPLACE VIEW audit AS
+WITH entries AS (
+    SELECT
+        split_part(parse_path(filename)[-2], '=', 2) AS exchange,
+        TRY(decode(content)::JSON) AS entry
+    -- A bucket of an older version has no audit, and DuckDB wants to find a file.
+    FROM read_blob([
+        getvariable('bucket') || '/executors/exchange=*/*.json',
+        getvariable('bucket') || '/audit/exchange=*/*.json'
+    ])
+    WHERE contains(filename, '/audit/exchange=')
+)
+SELECT
+    exchange,
+    utc(entry->>'$.at') AS at,
+    entry->>'$.event' AS event,
+    entry->>'$.executor_id' AS executor_id,
+    entry->>'$.by' AS "by",
+    json_merge_patch(
+        entry,
+        '{"id": null, "at": null, "event": null, "executor_id": null, "by": null}'
+    ) AS details
+FROM entries
+WHERE entry IS NOT NULL;

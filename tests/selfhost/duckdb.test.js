@@ -127,6 +127,22 @@ for (const source of ["a directory", "S3"]) {
     );
     assert.ok(!JSON.stringify(executors).includes("secret-token"));
     assert.ok(!JSON.stringify(executors).includes("hash"));
+    const members = executors.map(({ id, role, kind, removed_at }) => [id, role, kind, removed_at]);
+    assert.deepEqual(members[1], ["agent", "member", null, null]);
+
+    const audit = await query(
+      `SELECT event, executor_id, "by", details->>'$.role' AS role FROM audit
+       WHERE exchange = 'home' ORDER BY executor_id`,
+    );
+    assert.deepEqual(
+      audit.map(({ event, executor_id, by }) => [event, executor_id, by]),
+      [
+        ["member_joined", "agent", "agent"],
+        ["member_joined", "phone", "phone"],
+      ],
+    );
+    assert.deepEqual(audit.map(({ role }) => role).sort(), ["member", "owner"]);
+    assert.ok(!JSON.stringify(audit).includes("hash"));
 
     for (const [view, expected] of [
       ["time_to_claim", [refs.door, refs.plants]],

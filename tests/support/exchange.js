@@ -45,10 +45,13 @@ export class Exchange {
     assert.fail(`${what} did not come to be`);
   }
 
-  /** The open obligations, but for the deletion of old attempts and for timers. */
+  /**
+   * The open obligations, but for the deletion of old attempts, for timers, and for the last look at what
+   * a removed member left, which comes after two minutes.
+   */
   async owed() {
     const all = [...(await this.objects("due/")).values()].map((text) => JSON.parse(text));
-    return all.filter(({ kind }) => kind !== "sweep" && kind !== "timer");
+    return all.filter(({ kind }) => !["sweep", "timer", "removal"].includes(kind));
   }
 
   /** Waits until no obligation is open. */
