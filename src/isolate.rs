@@ -56,6 +56,8 @@ pub struct Isolate {
     pub is_outdated: Cell<bool>,
     /// Bytes of bodies that calls are receiving.
     pub body_bytes: Cell<usize>,
+    /// Those of them that come from callers without a key.
+    pub strangers_bytes: Cell<usize>,
     /// Access tokens of providers.
     pub tokens: Tokens,
     /// Executors and days for which the deletion of old attempts has been arranged.

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use url::form_urlencoded;
 use worker::Request;
 
+use super::body::Sender;
 use super::method::{GET, HEAD};
 use super::problem::ApiError;
 use super::{address, body, json};
@@ -360,13 +361,20 @@ impl Call {
     /// The fields of the body, which must be a JSON object of at most `limit` bytes.
     pub async fn fields(&mut self, limit: usize) -> Result<Fields, ApiError> {
         self.check_json()?;
-        let body = body::read(&self.app, &mut self.request, limit).await?;
+        let body = body::read(&self.app, &mut self.request, limit, Sender::Member).await?;
+        parse_fields(&body.bytes)
+    }
+
+    /// The same for a call without a key.
+    pub async fn strangers_fields(&mut self, limit: usize) -> Result<Fields, ApiError> {
+        self.check_json()?;
+        let body = body::read(&self.app, &mut self.request, limit, Sender::Stranger).await?;
         parse_fields(&body.bytes)
     }
 
     /// The same, but a request without a body has no fields.
     pub async fn optional_fields(&mut self, limit: usize) -> Result<Fields, ApiError> {
-        let body = body::read(&self.app, &mut self.request, limit).await?;
+        let body = body::read(&self.app, &mut self.request, limit, Sender::Member).await?;
         if body.bytes.is_empty() {
             return Ok(Fields::new("", serde_json::Map::new()));
         }

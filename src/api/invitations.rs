@@ -61,7 +61,7 @@ pub async fn delete(call: Call) -> Result<Reply, ApiError> {
 pub async fn look_up(mut call: Call) -> Result<Reply, ApiError> {
     let exchange = call.exchange()?;
     call.check_may_fail()?;
-    let mut fields = call.fields(EXECUTOR_BYTES).await?;
+    let mut fields = call.strangers_fields(EXECUTOR_BYTES).await?;
     let code = Code::parse(&fields.require_string("code")?);
     let found = match &code {
         Some(code) => invitations::look_up(&call.app, &exchange, code).await,

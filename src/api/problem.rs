@@ -223,7 +223,7 @@ impl ApiError {
             Self::BodyTooSlow => Problem::new(
                 408,
                 "body_timeout",
-                "Nothing more of the body came for 30 seconds; send the request again.",
+                "The body did not come in time: nothing more came for 30 seconds, or it took minutes in all. Send the request again.",
             ),
             Self::Busy => problem_of_service(ServiceError::Busy),
             Self::BodyTooLarge { limit } => too_large("the body", limit, "bytes"),

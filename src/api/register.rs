@@ -30,7 +30,7 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     {
         return Err(refused(&call));
     }
-    let mut fields = call.fields(EXECUTOR_BYTES).await?;
+    let mut fields = call.strangers_fields(EXECUTOR_BYTES).await?;
     let in_body = fields.take_string("registration_token")?;
     let given = in_header.or(in_body);
     let has_token = given.as_deref().is_some_and(|given| opens(&call, given));

@@ -8,6 +8,8 @@ use super::duration::Duration;
 pub const BODY_BYTES: usize = 8 * 1024 * 1024;
 /// Most bytes of bodies that one isolate has in memory at once. Beyond that, calls are put off.
 pub const BODIES_BYTES: usize = 64 * 1024 * 1024;
+/// Most of these bytes that callers without a key may have. So strangers hold up strangers only.
+pub const STRANGERS_BYTES: usize = 16 * 1024 * 1024;
 /// Deepest nesting of arrays and objects in a request body.
 pub const JSON_DEPTH: usize = 64;
 /// Most values (objects, lists, strings, numbers, …) in a request body. A value of one byte in JSON

@@ -58,6 +58,7 @@ fn groups() -> Vec<(&'static str, Vec<Row>)> {
         ("Bodies and documents", vec![
             ("BODY_BYTES", "the body of a call", bytes(BODY_BYTES)),
             ("BODIES_BYTES", "the bodies that are being received at one moment, in one process; beyond that a call answers 503", bytes(BODIES_BYTES)),
+            ("STRANGERS_BYTES", "of these, the bodies of callers without a key", bytes(STRANGERS_BYTES)),
             ("EXECUTOR_BYTES", "the body about a profile or a capability, and an executor's record", bytes(EXECUTOR_BYTES)),
             ("JSON_VALUES", "JSON values (objects, lists, strings, numbers, …) in a body", number(JSON_VALUES)),
             ("JSON_DEPTH", "nested objects and lists in a body", format!("{} levels", number(JSON_DEPTH))),

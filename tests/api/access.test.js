@@ -562,7 +562,10 @@ test("everything that was done agrees", async () => {
   // The end of a membership is looked at once more after two minutes.
   await exchange.tick(Date.now() + 4 * 60_000);
   const left = [...(await exchange.objects("due/")).values()].map((text) => JSON.parse(text).kind);
-  assert.deepEqual(left.filter((kind) => kind === "removal"), []);
+  assert.deepEqual(
+    left.filter((kind) => kind === "removal"),
+    [],
+  );
   await exchange.rest();
   await exchange.assertSound();
 });

@@ -65,6 +65,9 @@ test("bodies that do not end are bounded in memory, refused beyond that, and giv
   await exchange.eventually(() => busy > 0, "a refusal");
   assert.equal((await fetch(new URL("/health", url))).status, 200);
   assert.equal((await phone.get("requests")).status, 200);
+  // Strangers have no more than their part of the room: members go on.
+  const long = await phone.post("requests", { intent: "x", context: ["y".repeat(4 * MIB)] });
+  assert.ok([201, 413].includes(long.status), long.text);
   const grown = memoryOf(exchange) - before;
   assert.ok(grown < 300 * MIB, `${Math.round(grown / MIB)} MiB more`);
   const texts = await Promise.all(answers);
@@ -78,6 +81,23 @@ test("bodies that do not end are bounded in memory, refused beyond that, and giv
   assert.ok(texts.find((text) => text.startsWith("HTTP/1.1 503")).includes("Retry-After: 2"));
   // Nothing of it is left: a new body has all the room.
   assert.equal((await exchange.client().post("register", { executor_id: "b" })).status, 201);
+});
+
+test("a body that trickles in is given up as well", async (t) => {
+  const exchange = await SelfHosted.start(await openDirectory());
+  t.after(() => exchange.stop());
+  const { hostname, port } = new URL(exchange.url);
+  const socket = net.connect(Number(port), hostname);
+  socket.on("error", () => {});
+  socket.write(
+    "POST /api/v1/exchanges/home/register HTTP/1.1\r\nHost: localhost\r\n" +
+      "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+  );
+  const trickle = setInterval(() => socket.write("1\r\n \r\n"), 2_000);
+  t.after(() => clearInterval(trickle));
+  const text = await new Promise((resolve) => socket.setEncoding("utf8").once("data", resolve));
+  socket.destroy();
+  assert.match(text, /^HTTP\/1.1 408/);
 });
 
 test("a body whose chunks are malformed is the client's mistake", async (t) => {
