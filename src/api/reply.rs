@@ -79,7 +79,7 @@ const CORS: [(&str, &str); 2] = [
 const PREFLIGHT: [(&str, &str); 3] = [
     (
         "Access-Control-Allow-Methods",
-        "GET, HEAD, POST, PUT, PATCH, OPTIONS",
+        "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
     ),
     (
         "Access-Control-Allow-Headers",

@@ -142,10 +142,9 @@ fn what_happened<'a>(batch: &Committed<'a>) -> Option<(What, &'a ExecutorId)> {
             change.old_status,
             Status::NeedsInput | Status::NeedsConfirmation
         );
-        let by_requestor = event.actor_id == batch.after.requestor_id;
         let goes_on = matches!(change.new_status, Status::InProgress | Status::Held);
         let own = change.executor_id.as_ref() == Some(&event.actor_id);
-        if asked && by_requestor && goes_on && !own {
+        if asked && goes_on && !own {
             let confirmed = change.confirmed;
             return Some((What::Answered { confirmed }, actor));
         }

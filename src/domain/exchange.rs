@@ -71,6 +71,14 @@ impl Exchange {
         Ok(true)
     }
 
+    /// Makes `id` an owner no longer, even if it is the only one: it must not be one, because it is no
+    /// member or may do too little. Returns whether it was one.
+    pub fn drop_owner(&mut self, id: &ExecutorId) -> bool {
+        let before = self.owners.len();
+        self.owners.retain(|owner| owner != id);
+        self.owners.len() < before
+    }
+
     /// What members see of it.
     pub fn shown(&self, id: &ExchangeId) -> Value {
         json!({

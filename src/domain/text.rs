@@ -58,7 +58,15 @@ fn is_hidden(c: char) -> bool {
     matches!(
         c,
         '\u{ad}'
+            | '\u{34f}'
             | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180d}'
+            | '\u{180f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{ffa0}'
             | '\u{180e}'
             | '\u{200b}'
             | '\u{200e}'
@@ -84,7 +92,9 @@ pub fn check_name(text: &str, path: &str, max: usize) -> Result<(), Invalid> {
         let joins = matches!(c, '\u{200c}' | '\u{200d}')
             && !before.is_ascii()
             && chars.peek().is_some_and(|after| !after.is_ascii());
-        if is_hidden(c) || (matches!(c, '\u{200c}' | '\u{200d}') && !joins) {
+        // What chooses the form of the character before it, such as an emoji's.
+        let chooses = matches!(c, '\u{fe00}'..='\u{fe0f}') && before.is_ascii();
+        if is_hidden(c) || chooses || (matches!(c, '\u{200c}' | '\u{200d}') && !joins) {
             let problem = "must not contain invisible characters or ones that change the direction of writing";
             return Err(Invalid::new(path, problem));
         }
@@ -110,18 +120,36 @@ pub fn is_like_exchange(text: &str) -> bool {
 /// The Latin letter that a character looks like, among those of "the exchange".
 fn plain(c: char) -> char {
     match c {
-        '3' | 'е' | 'ε' | 'є' | 'ё' | 'é' | 'è' | 'ê' | 'ë' | 'ē' | 'ė' | 'ę' | 'ｅ' | 'ℯ' => {
+        // Letters of mathematics, in circles, and of full width.
+        '\u{1d400}'..='\u{1d6a3}' => letter(c, '\u{1d400}', 52),
+        '\u{24b6}'..='\u{24e9}' => letter(c, '\u{24b6}', 26),
+        '\u{ff21}'..='\u{ff3a}' => letter(c, '\u{ff21}', 26),
+        '\u{ff41}'..='\u{ff5a}' => letter(c, '\u{ff41}', 26),
+        '3' | 'е' | 'ε' | 'є' | 'ё' | 'é' | 'è' | 'ê' | 'ë' | 'ē' | 'ė' | 'ę' | 'ℯ' | 'ℰ' => {
             'e'
         }
-        'х' | 'χ' | 'ⅹ' | 'ｘ' => 'x',
-        'с' | 'ϲ' | 'ⅽ' | 'ｃ' | 'ç' | 'ć' | 'č' => 'c',
-        'һ' | 'ｈ' | 'ℎ' | 'н' => 'h',
-        '4' | 'а' | 'α' | 'ａ' | 'á' | 'à' | 'â' | 'ä' | 'ã' | 'å' => 'a',
-        'п' | 'ո' | 'ｎ' | 'η' | 'ñ' | 'ń' => 'n',
-        'ɡ' | 'ց' | 'ｇ' | 'ğ' | '9' => 'g',
-        'т' | 'τ' | 'ｔ' => 't',
+        'х' | 'χ' | 'ⅹ' => 'x',
+        'с' | 'ϲ' | 'ⅽ' | 'ç' | 'ć' | 'č' => 'c',
+        'һ' | 'ℎ' | 'н' => 'h',
+        '4' | 'а' | 'α' | 'ɑ' | 'á' | 'à' | 'â' | 'ä' | 'ã' | 'å' => 'a',
+        'п' | 'ո' | 'η' | 'ñ' | 'ń' => 'n',
+        'ɡ' | 'ց' | 'ğ' | '9' => 'g',
+        'т' | 'τ' => 't',
         c => c,
     }
+}
+
+/// The letter at the place of `c` in alphabets of so many letters that begin at `first`, upper case before
+/// lower.
+fn letter(c: char, first: char, count: u32) -> char {
+    let place = u32::from(c)
+        .saturating_sub(u32::from(first))
+        .checked_rem(count);
+    let place = place
+        .and_then(|place| place.checked_rem(26))
+        .unwrap_or_default();
+    let letter = u32::from('a').saturating_add(place);
+    char::from_u32(letter).unwrap_or(c)
 }
 
 /// Checks free text: at most `max` characters, and no control characters other than tab and
@@ -257,6 +285,7 @@ mod tests {
             "Анна",
             "阿明",
             "👨\u{200d}👩\u{200d}👧",
+            "❤\u{fe0f} Anna",
             "نمی\u{200c}خواهم",
             "Exchange desk",
             "exchanger",
@@ -280,6 +309,14 @@ mod tests {
             "The Exchange!",
             "ехсhаnge",
             "3xchang3",
+            "𝐞𝐱𝐜𝐡𝐚𝐧𝐠𝐞",
+            "ⓔⓧⓒⓗⓐⓝⓖⓔ",
+            "ＥＸＣＨＡＮＧＥ",
+            "exchɑnge",
+            "\u{3164}",
+            "\u{2800}",
+            "An\u{34f}na",
+            "Anna\u{fe0f}",
             &long,
         ] {
             assert!(check_name(bad, "n", 20).is_err(), "{bad:?}");

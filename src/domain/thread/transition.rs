@@ -162,7 +162,10 @@ impl Update {
         let is_others = holder.is_some_and(|holder| holder != actor);
         self.steps.iter().any(|step| match step {
             Step::Set(change) => match change.status {
-                Status::Cancelled => is_others && !is_requestor,
+                Status::Cancelled => {
+                    let is_bound = holder.is_none() && !state.terms.requires.is_empty();
+                    !is_requestor && (is_others || is_bound)
+                }
                 Status::Pending => is_others,
                 _ => false,
             },
@@ -360,9 +363,11 @@ impl Draft<'_> {
         let powers = self.actor.powers;
         let is_requestor = state.requestor_id == *actor;
         let stands_in = powers.role == Role::Owner && !mine;
+        let missing = state.terms.missing_from(self.actor.capabilities);
+        let lacks = !missing.is_empty();
         let withdrawn = status == Status::Cancelled
             && !mine
-            && (is_requestor || (stands_in && holder.is_some()));
+            && (is_requestor || (stands_in && (holder.is_some() || lacks)));
         let needed = if withdrawn {
             Scope::Request
         } else {
@@ -395,11 +400,8 @@ impl Draft<'_> {
             }
             (_, Some(other)) => return Err(self.held_by(other)),
         };
-        if !mine && executor_id.as_ref() == Some(actor) {
-            let missing = state.terms.missing_from(self.actor.capabilities);
-            if !missing.is_empty() {
-                return Err(Refusal::MissingCapabilities { missing });
-            }
+        if !mine && executor_id.as_ref() == Some(actor) && lacks {
+            return Err(Refusal::MissingCapabilities { missing });
         }
         if matches!(status, Status::Completed | Status::Partial) {
             self.check_confirmed()?;

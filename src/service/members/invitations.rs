@@ -272,7 +272,8 @@ pub async fn revoke(
     .map(drop)
 }
 
-/// Takes back all invitations that a member has made, or that are for it. It is no member any more.
+/// Takes back all invitations that a member has made, or that are for it, as long as it `may_go_on`. It
+/// is no member any more. Returns whether all are taken back.
 ///
 /// # Errors
 ///
@@ -282,16 +283,20 @@ pub async fn revoke_of(
     exchange: &ExchangeId,
     member: &ExecutorId,
     by: Option<&ExecutorId>,
-) -> Result<(), ServiceError> {
+    may_go_on: &dyn Fn() -> bool,
+) -> Result<bool, ServiceError> {
     let now = app.clock.now();
     for (id, invitation) in read_all(app, exchange).await? {
         let is_of = invitation.created_by.as_ref() == Some(member)
             || invitation.offer.executor_id.as_ref() == Some(member);
         if is_of && !invitation.is_over(now) {
+            if !may_go_on() {
+                return Ok(false);
+            }
             revoke(app, exchange, by.cloned(), &id).await?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Finds the invitation that a code opens. Who invites must still be a member.

@@ -3,6 +3,7 @@
 //! 1. Write the obligation.
 //! 2. If the member owns the exchange, take that away. The last owner cannot go.
 //! 3. End its record: its keys, channels and hooks go, and its id stays taken. This is the commit.
+//!    Somebody may have made it an owner meanwhile, so look at that again.
 //! 4. Write the audit, and answer.
 //! 5. Release what it holds, and cancel what it asked for. Take back its invitations.
 //!
@@ -141,14 +142,20 @@ async fn run(app: Rc<App>, removal: Removal) -> (Result<(), ServiceError>, Rest)
     let ended = end_record(&app, &removal, record, obligation.write_deadline()).await;
     app.isolate.doubt(&removal.exchange, &removal.executor);
     app.isolate.full.borrow_mut().remove(&removal.exchange);
-    if let Err(failure) = ended.result {
+    match ended.result {
+        Ok(true) => {}
+        // Somebody else was faster.
+        Ok(false) => return (Err(ServiceError::NoExecutor), obligation.end_after(&app)),
         // If the member was an owner, the tick goes on.
-        return (Err(failure.into()), nothing());
+        Err(failure) => return (Err(failure.into()), nothing()),
+    }
+    if let Err(error) = drop_ownership(&app, &removal).await {
+        return (Err(error), nothing());
     }
     // 4. The obligation stays, because the tick has to do the last step again.
     audit::write(&app, &removal.exchange, &removal.entry).await;
     let rest = async move {
-        if let Err(error) = depart(&app, &removal).await {
+        if let Err(error) = depart(&app, &removal, 0).await {
             let error = format!("{error:?}");
             warn("what a removed member leaves is left to the tick", &error);
         }
@@ -204,7 +211,7 @@ async fn end_record(
     removal: &Removal,
     current: Option<Loaded<Executor>>,
     deadline: Timestamp,
-) -> Swapped<(), ServiceError> {
+) -> Swapped<bool, ServiceError> {
     let (key, id) = (
         layout::executor(&removal.exchange, &removal.executor),
         removal.entry.id,
@@ -215,18 +222,45 @@ async fn end_record(
         key: &key,
         deadline,
     };
-    let ours = |stored: &Executor| stored.access.changes.have(id).then_some(());
+    let ours = |stored: &Executor| stored.access.changes.have(id).then_some(true);
     swap(target, current, &ours, &mut |stored: Option<Executor>| {
         let mut stored = stored.ok_or(ServiceError::NoExecutor)?;
         if stored.access.removed_at.is_some() {
-            return Ok(Decision::Keep(()));
+            return Ok(Decision::Keep(false));
         }
         stored.remove(removal.entry.at);
         stored.changes().note(id);
         let (body, summary) = stored.encode()?;
-        Ok(Decision::Put(body, summary, ()))
+        Ok(Decision::Put(body, summary, true))
     })
     .await
+}
+
+/// Makes sure that who is removed owns nothing, whoever made it an owner meanwhile.
+async fn drop_ownership(app: &App, removal: &Removal) -> Result<(), ServiceError> {
+    let key = layout::exchange(&removal.exchange);
+    let current = load::<Exchange>(app.store.as_ref(), &key).await?;
+    let is_owner = |current: &Loaded<Exchange>| current.document.is_owned_by(&removal.executor);
+    if !current.as_ref().is_some_and(is_owner) {
+        return Ok(());
+    }
+    let target = Target {
+        store: app.store.as_ref(),
+        clock: app.clock.as_ref(),
+        key: &key,
+        deadline: app.clock.now().plus_millis(WRITE_WINDOW),
+    };
+    let swapped = swap(target, current, &|_| None, &mut |stored: Option<
+        Exchange,
+    >| {
+        let mut stored = stored.ok_or(ServiceError::NoExchange)?;
+        if !stored.drop_owner(&removal.executor) {
+            return Ok(Decision::Keep(()));
+        }
+        Ok(Decision::Put(encode(&key, &stored)?, None, ()))
+    })
+    .await;
+    Ok(swapped.result?)
 }
 
 /// Goes on with a removal whose writer may have died: ends the record if only the ownership was taken.
@@ -242,6 +276,7 @@ pub async fn complete(app: &App, removal: &Removal) -> Result<bool, ServiceError
         return Ok(false);
     };
     if record.document.access.changes.have(removal.entry.id) {
+        drop_ownership(app, removal).await?;
         return Ok(true);
     }
     let exchange = load::<Exchange>(store, &layout::exchange(&removal.exchange)).await?;
@@ -250,20 +285,24 @@ pub async fn complete(app: &App, removal: &Removal) -> Result<bool, ServiceError
         return Ok(false);
     }
     let deadline = app.clock.now().plus_millis(WRITE_WINDOW);
-    end_record(app, removal, Some(record), deadline)
-        .await
-        .result?;
-    Ok(true)
+    let ended = end_record(app, removal, Some(record), deadline).await;
+    Ok(ended.result?)
 }
 
-/// 5. Returns whether everything is done. Otherwise there are operations for no more.
+/// 5. Returns whether everything is done. Otherwise no more operations may be taken, because `keep` are
+///    for others.
 ///
 /// # Errors
 ///
 /// Fails with the store's error.
-pub async fn depart(app: &Rc<App>, removal: &Removal) -> Result<bool, ServiceError> {
+pub async fn depart(app: &Rc<App>, removal: &Removal, keep: usize) -> Result<bool, ServiceError> {
     let (exchange, member) = (&removal.exchange, &removal.executor);
-    invitations::revoke_of(app, exchange, member, removal.entry.by.as_ref()).await?;
+    let has_room = || app.operations_left() >= keep.saturating_add(OPERATIONS);
+    let by = removal.entry.by.as_ref();
+    if !invitations::revoke_of(app, exchange, member, by, &has_room).await? {
+        return Ok(false);
+    }
+    let mut failed = None;
     let open = Status::ALL.iter().filter(|status| !status.is_terminal());
     for status in open {
         let filter = Filter {
@@ -277,21 +316,24 @@ pub async fn depart(app: &Rc<App>, removal: &Removal) -> Result<bool, ServiceErr
                 let Some(update) = farewell(state, removal) else {
                     continue;
                 };
-                if app.operations_left() < OPERATIONS {
+                if !has_room() {
                     return Ok(false);
                 }
-                leave(app, removal, state, update).await?;
+                // One that cannot be left must not keep the others.
+                if let Err(error) = leave(app, removal, state, update).await {
+                    failed = Some(error);
+                }
             }
             cursor = page.next;
             if cursor.is_none() {
                 break;
             }
-            if app.operations_left() < OPERATIONS {
+            if !has_room() {
                 return Ok(false);
             }
         }
     }
-    Ok(true)
+    failed.map_or(Ok(true), Err)
 }
 
 /// What is done to a request of the member, if anything.
@@ -323,18 +365,23 @@ async fn leave(
     state: &ThreadState,
     change: Update,
 ) -> Result<(), ServiceError> {
-    let request = Request {
+    let request = |actor: ExecutorId| Request {
         exchange: removal.exchange.clone(),
         reference: state.reference.clone(),
-        actor: removal.actor(),
-        update: change,
+        actor,
+        update: change.clone(),
         versions: None,
         powers: Powers {
             role: Role::Owner,
             ..Powers::default()
         },
     };
-    match update(app, request).await {
+    let left = match update(app, request(removal.actor())).await {
+        // What the exchange does by itself has no limit.
+        Err(ServiceError::TooLarge { .. }) => update(app, request(ExecutorId::exchange())).await,
+        left => left,
+    };
+    match left {
         // Somebody else was faster, and it is not the member's any more.
         Ok(_) | Err(ServiceError::Refused(_) | ServiceError::NoThread) => Ok(()),
         Err(error) => Err(error),

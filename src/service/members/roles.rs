@@ -91,6 +91,8 @@ impl Change {
 /// 1. Take the ownership away, if the member is to be something else. The last owner cannot go.
 /// 2. Change the record.
 /// 3. Give the ownership, if the member is to be an owner.
+/// 4. Look whether document and record agree. Somebody else may have changed the other one meanwhile;
+///    then an owner is one no longer who is no member, a guest or suspended.
 ///
 /// Each step is a change of its own, told in the audit. So if this dies, what was done holds, and the
 /// owner can ask again.
@@ -113,7 +115,8 @@ pub async fn change(
     }
     let is_owner = exchange::is_owner(app, exchange, executor).await?;
     let stays_owner = change.role.map_or(is_owner, |role| role == Role::Owner);
-    if change.suspended == Some(true) && stays_owner {
+    let suspended = change.suspended.unwrap_or(record.access.suspended);
+    if suspended && stays_owner {
         return Err(AccessRefusal::IsOwner.into());
     }
     let tell = |object: String| Amendment {
@@ -157,6 +160,25 @@ pub async fn change(
             Ok(document.add_owner(&id))
         })
         .await?;
+    }
+    // 4.
+    if change.role.is_none() && change.suspended.is_none() {
+        return Ok(());
+    }
+    let access = read_own(app, owner).await?.access;
+    if !access.is_active() || access.role == Role::Guest {
+        let id = executor.clone();
+        let amendment = Amendment {
+            details: Map::from_iter([("role".to_owned(), json!(Role::Member))]),
+            ..tell(layout::exchange(exchange))
+        };
+        let dropped = amend(app, amendment, move |document: &mut Exchange| {
+            Ok(document.drop_owner(&id))
+        });
+        match dropped.await {
+            Ok(_) | Err(ServiceError::NoExchange) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

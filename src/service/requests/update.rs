@@ -12,7 +12,7 @@ use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::member::access::Role;
 use crate::domain::thread::document::Thread;
 use crate::domain::thread::state::{ThreadState, Version};
-use crate::domain::thread::transition::{Actor, Powers, Update, decide};
+use crate::domain::thread::transition::{Actor, Powers, Refusal, Update, decide};
 use crate::domain::time::Timestamp;
 use crate::runtime::background::{Rest, nothing};
 use crate::service::due::obligations::{Obligation, Subject};
@@ -121,6 +121,8 @@ async fn run(app: Rc<App>, request: Request) -> (Result<ThreadState, ServiceErro
         // fine.
         match decide(thread, actor, update.clone(), now) {
             Ok(deeds) if deeds.is_empty() => Ok(deeds),
+            // A guest must not learn the version of what is not for it.
+            Err(Refusal::NotAddressed) => Err(ServiceError::Refused(Refusal::NotAddressed)),
             _ if !accepts => Err(ServiceError::VersionDiffers { version }),
             decided => decided.map_err(ServiceError::Refused),
         }

@@ -17,8 +17,8 @@ use crate::service::requests::settle::Settlement;
 use crate::storage::cas::load;
 use crate::storage::{StoreError, layout};
 
-/// How many operations an announcement leaves for other obligations.
-const OPERATIONS_FOR_OTHERS: usize = 400;
+/// How many operations an announcement, or the end of a membership, leaves for other obligations.
+pub const OPERATIONS_FOR_OTHERS: usize = 400;
 
 /// A batch of a thread that has an obligation.
 pub struct Batch<'a> {

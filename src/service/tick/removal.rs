@@ -1,6 +1,6 @@
 //! Sees to the end of a membership, until nothing of the member can be committed any more.
 
-use super::batch::next_look;
+use super::batch::{OPERATIONS_FOR_OTHERS, next_look};
 use super::context::{Seen, Tick, put_off, require};
 use crate::domain::time::Timestamp;
 use crate::service::due::obligations::Next;
@@ -24,7 +24,8 @@ pub async fn see_to(
     }
     require(audit::write(app, &removal.exchange, &removal.entry).await)?;
     let is_settled = tick.now().since(begun_at) >= SETTLED;
-    let is_done = depart(app, removal).await.map_err(put_off)?;
+    let is_done = depart(app, removal, OPERATIONS_FOR_OTHERS).await;
+    let is_done = is_done.map_err(put_off)?;
     let next = match (is_done, is_settled) {
         (true, true) => Next::Done,
         (true, false) => Next::Again(begun_at.plus_millis(SETTLED)),
