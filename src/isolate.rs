@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::delivery::tokens::Tokens;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::KeyHash;
-use crate::domain::member::access::{MemberKey, Role};
+use crate::domain::member::access::{AccessRefusal, MemberKey, Role};
 use crate::domain::quota::Meter;
 use crate::domain::thread::status::Priority;
 use crate::domain::time::Timestamp;
@@ -87,8 +87,8 @@ pub struct KnownKey {
     pub exchange: ExchangeId,
     /// Whose key it is. This never changes.
     pub executor: ExecutorId,
-    /// What it is good for.
-    pub grant: Kept<Rc<Grant>>,
+    /// What it is good for, or why it is good for nothing.
+    pub grant: Kept<Result<Rc<Grant>, AccessRefusal>>,
 }
 
 /// What a key is good for, with what its owner may do.

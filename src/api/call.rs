@@ -175,11 +175,10 @@ impl Call {
             return Err(ApiError::Unauthenticated);
         };
         let key = ApiKey::parse(&given);
-        let known = key.as_ref().is_some_and(|key| is_known(&self.app, key));
         // A key that is known here is never refused for the address that it comes from.
-        let address = if known { None } else { self.address() };
-        if let Some(address) = &address {
-            self.check_quota(Quota::FailedLogins, address)?;
+        let is_known = key.as_ref().is_some_and(|key| is_known(&self.app, key));
+        if !is_known {
+            self.check_may_fail()?;
         }
         let login = match &key {
             Some(key) if *key.exchange() != exchange => Err(ApiError::OtherExchange),
@@ -189,12 +188,7 @@ impl Call {
             },
             None => Err(ApiError::Unauthenticated),
         };
-        if let (Err(error), Some(address)) = (&login, &address)
-            && error.is_failed_login()
-        {
-            // It is this call's answer that counts. The next one is refused.
-            let _ = self.take(Quota::FailedLogins, address);
-        }
+        let login = if is_known { login } else { self.noted(login) };
         let Login {
             executor,
             grant,
@@ -259,6 +253,17 @@ impl Call {
         }
     }
 
+    /// Notes a failed authentication for the address of the client. It is this call's answer that counts:
+    /// the next one is refused.
+    pub fn noted<T>(&self, outcome: Result<T, ApiError>) -> Result<T, ApiError> {
+        if let Err(error) = &outcome
+            && error.is_failed_login()
+        {
+            let _ = self.take_by_address(Quota::FailedLogins);
+        }
+        outcome
+    }
+
     /// Takes once from what the address of the client may take, unless it has no limit.
     ///
     /// # Errors
@@ -301,41 +306,32 @@ impl Call {
     /// Authenticates who governs the exchange of the path: one of its owners, or the operator of the
     /// deployment.
     pub async fn governor(&self) -> Result<Governor, ApiError> {
-        let Some(caller) = self.caller_or_operator(Scope::Manage).await? else {
-            return Ok(Governor {
-                exchange: self.exchange()?,
-                by: None,
-            });
-        };
-        let owns = is_owner(&self.app, &caller.exchange, &caller.executor).await;
-        if owns.map_err(ServiceError::from)? {
-            Ok(Governor {
-                exchange: caller.exchange,
-                by: Some(caller.executor),
-            })
-        } else {
-            Err(ServiceError::from(AccessRefusal::OwnersOnly).into())
+        let caller = self.caller_or_operator(Scope::Manage).await?;
+        self.governs(caller.map(|caller| caller.executor)).await
+    }
+
+    /// Checks that a member, or the operator of the deployment, governs the exchange of the path.
+    pub async fn governs(&self, by: Option<ExecutorId>) -> Result<Governor, ApiError> {
+        let exchange = self.exchange()?;
+        if let Some(by) = &by {
+            let owns = is_owner(&self.app, &exchange, by).await;
+            if !owns.map_err(ServiceError::from)? {
+                return Err(ServiceError::from(AccessRefusal::OwnersOnly).into());
+            }
         }
+        Ok(Governor { exchange, by })
     }
 
     /// Authenticates who may change the executor of the path: itself, or who governs the exchange.
     pub async fn itself_or_governor(&self) -> Result<(Governor, ExecutorId), ApiError> {
         let caller = self.caller_or_operator(Scope::Manage).await?;
-        let id = self.executor(caller.as_ref().map(|caller| &caller.executor))?;
-        let governor = Governor {
-            exchange: self.exchange()?,
-            by: caller.map(|caller| caller.executor),
-        };
-        match &governor.by {
-            Some(by) if *by != id => {
-                let owns = is_owner(&self.app, &governor.exchange, by).await;
-                if !owns.map_err(ServiceError::from)? {
-                    return Err(ServiceError::from(AccessRefusal::OwnersOnly).into());
-                }
-            }
-            _ => {}
+        let by = caller.map(|caller| caller.executor);
+        let id = self.executor(by.as_ref())?;
+        if by.as_ref() == Some(&id) {
+            let exchange = self.exchange()?;
+            return Ok((Governor { exchange, by }, id));
         }
-        Ok((governor, id))
+        Ok((self.governs(by).await?, id))
     }
 
     /// The query's parameters that are among `known`. Others are ignored.

@@ -56,16 +56,20 @@ pub async fn patch(mut call: Call) -> Result<Reply, ApiError> {
         )
         .into());
     }
-    let is_itself = caller.as_ref().is_some_and(|caller| caller.executor == id);
-    if !profile.is_empty() && !is_itself {
+    let by = caller.map(|caller| caller.executor);
+    if !profile.is_empty() && by.as_ref() != Some(&id) {
         return Err(ApiError::OtherExecutor);
     }
     if !change.is_empty() {
-        let governor = call.governor().await?;
-        roles::change(&call.app, &exchange, &id, governor.by, change).await?;
+        call.governs(by.clone()).await?;
     }
+    // The profile first, because it may be at another version.
     if !profile.is_empty() {
-        executors::change_profile(&call.app, exchange, id.clone(), profile, versions).await?;
+        let named = exchange.clone();
+        executors::change_profile(&call.app, named, id.clone(), profile, versions).await?;
+    }
+    if !change.is_empty() {
+        roles::change(&call.app, &exchange, &id, by, change).await?;
     }
     let body = json!({"executor_id": id, "updated": true});
     Ok(Reply::json(200, &body))
@@ -115,8 +119,9 @@ pub async fn deliveries(call: Call) -> Result<Reply, ApiError> {
 /// 200 with the outcome of a test notification through each of the caller's channels.
 pub async fn test(call: Call) -> Result<Reply, ApiError> {
     let caller = itself(&call, Scope::Manage).await?;
-    call.take(Quota::Tests, caller.grant.key.hash.as_str())?;
-    let results = owner::test(&call.app, &caller.exchange, &caller.executor).await?;
+    let (exchange, executor) = (&caller.exchange, &caller.executor);
+    call.take(Quota::Tests, &format!("{exchange}/{executor}"))?;
+    let results = owner::test(&call.app, exchange, executor).await?;
     Ok(Reply::json(200, &json!({ "results": results })))
 }
 

@@ -8,7 +8,6 @@ use super::reply::Reply;
 use crate::domain::limits::EXECUTOR_BYTES;
 use crate::domain::member::access::{AccessRefusal, Scope, Useless};
 use crate::domain::member::invitation::{Code, Offer, is_id};
-use crate::domain::quota::Quota;
 use crate::service::ServiceError;
 use crate::service::members::exchange::is_owner;
 use crate::service::members::invitations::{self, Inviter};
@@ -25,9 +24,10 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
         None => true,
     };
     let fields = call.fields(EXECUTOR_BYTES).await?;
-    let (offer, expires_in) = Offer::parse(fields, by.as_ref())?;
-    // With a key that can do less than everything, an owner gives away no more than that key can do.
     let key = caller.map(|caller| caller.grant.clone());
+    // Nobody gives away more than the key can do that asks.
+    let most = key.as_ref().map(|grant| grant.key.scopes.clone());
+    let (offer, expires_in) = Offer::parse(fields, by.as_ref(), &most.unwrap_or_default())?;
     let inviter = Inviter { by, key, governs };
     let made = invitations::make(&call.app, &exchange, inviter, offer, expires_in).await?;
     let code = made.code.reveal();
@@ -67,9 +67,6 @@ pub async fn look_up(mut call: Call) -> Result<Reply, ApiError> {
         Some(code) => invitations::look_up(&call.app, &exchange, code).await,
         None => Err(Useless::Unknown.into()),
     };
-    if let Err(ServiceError::Access(_)) = &found {
-        // It is this call's answer that counts. The next one is refused.
-        let _ = call.take_by_address(Quota::FailedLogins);
-    }
-    Ok(Reply::json(200, &found?))
+    let found = call.noted(found.map_err(ApiError::from))?;
+    Ok(Reply::json(200, &found))
 }

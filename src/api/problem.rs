@@ -149,13 +149,19 @@ impl ApiError {
         self.problem()
     }
 
-    /// Whether it says that a key is not valid.
+    /// Whether it says that a key, a token or a code is not valid.
     pub fn is_failed_login(&self) -> bool {
         matches!(
             self,
             Self::Unauthenticated
                 | Self::OtherExchange
-                | Self::Service(ServiceError::Access(AccessRefusal::Dead(_)))
+                | Self::RegistrationToken
+                | Self::Service(ServiceError::Access(
+                    AccessRefusal::Dead(_)
+                        | AccessRefusal::Suspended
+                        | AccessRefusal::Invitation(_)
+                        | AccessRefusal::TokenNeeded
+                ))
         )
     }
 
@@ -433,6 +439,16 @@ fn problem_of_access(refusal: AccessRefusal) -> Problem {
             "last_owner",
             "This is the last owner of the exchange: make somebody else an owner first.",
         ),
+        AccessRefusal::LastKey => Problem::new(
+            409,
+            "last_key",
+            "With this key the last owner would lose the exchange: register another one first.",
+        ),
+        AccessRefusal::FullKeyNeeded => Problem::new(
+            403,
+            "full_key_needed",
+            "This needs a key with all scopes that does not expire.",
+        ),
         AccessRefusal::IsOwner => Problem::new(
             409,
             "is_owner",
@@ -506,6 +522,10 @@ fn problem_of_limit(exceeded: Exceeded) -> Problem {
     let error = match quota {
         Quota::Registrations => {
             format!("There may be {limit} registrations in {period} from one address.")
+        }
+        Quota::Joins => {
+            let what = "registrations with an invitation";
+            format!("There may be {limit} {what} in {period} from one address.")
         }
         Quota::FailedLogins => {
             format!("There may be {limit} failed authentications in {period} from one address.")

@@ -9,46 +9,20 @@ use super::reply::Reply;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::ApiKey;
 use crate::domain::limits::EXECUTOR_BYTES;
-use crate::domain::member::access::{AccessRefusal, Kind, Useless};
+use crate::domain::member::access::{Kind, Useless};
 use crate::domain::member::invitation::Code;
 use crate::domain::quota::Quota;
 use crate::domain::text::{Fields, Invalid};
 use crate::service::ServiceError;
+use crate::service::members::admit::Joined;
 use crate::service::members::executors::parse_profile;
 use crate::service::members::register::{Joining, register};
 
 /// 201 with the key, which is shown only this once.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
-    let exchange = call.exchange()?;
-    let (url, origin) = (call.request.inner().url(), call.header("Origin"));
-    check_origin(&call.app.config, &url, origin.as_deref())?;
-    // A token in the header decides before anything of the body is read.
-    let in_header = call.header("X-Registration-Token");
-    if in_header
-        .as_deref()
-        .is_some_and(|given| !opens(&call, given))
-    {
-        return Err(refused(&call));
-    }
-    let mut fields = call.strangers_fields(EXECUTOR_BYTES).await?;
-    let in_body = fields.take_string("registration_token")?;
-    let given = in_header.or(in_body);
-    let has_token = given.as_deref().is_some_and(|given| opens(&call, given));
-    let joining = parse(&call, &exchange, &mut fields, has_token)?;
-    if joining.code.is_none() {
-        if !has_token && call.app.config.registration_token.is_some() {
-            return Err(refused(&call));
-        }
-        call.take_by_address(Quota::Registrations)?;
-    } else {
-        call.check_may_fail()?;
-    }
-    let registered = register(&call.app, exchange, joining).await;
-    if let Err(ServiceError::Access(AccessRefusal::Invitation(_))) = &registered {
-        // It is this call's answer that counts. The next one is refused.
-        let _ = call.take_by_address(Quota::FailedLogins);
-    }
-    let joined = registered?;
+    call.check_may_fail()?;
+    let joined = join(&mut call).await;
+    let joined = call.noted(joined)?;
     let body = json!({
         "executor_id": joined.executor,
         "api_key": joined.key.reveal(),
@@ -58,23 +32,41 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::json(201, &body))
 }
 
+async fn join(call: &mut Call) -> Result<Joined, ApiError> {
+    let exchange = call.exchange()?;
+    let (url, origin) = (call.request.inner().url(), call.header("Origin"));
+    check_origin(&call.app.config, &url, origin.as_deref())?;
+    // A token in the header decides before anything of the body is read.
+    let in_header = call.header("X-Registration-Token");
+    if in_header
+        .as_deref()
+        .is_some_and(|given| !opens(call, given))
+    {
+        return Err(ApiError::RegistrationToken);
+    }
+    let mut fields = call.strangers_fields(EXECUTOR_BYTES).await?;
+    let in_body = fields.take_string("registration_token")?;
+    let has_token = in_header
+        .or(in_body)
+        .is_some_and(|given| opens(call, &given));
+    let joining = parse(call, &exchange, &mut fields, has_token)?;
+    let quota = match joining.code {
+        Some(_) => Quota::Joins,
+        None => Quota::Registrations,
+    };
+    call.take_by_address(quota)?;
+    Ok(register(&call.app, exchange, joining).await?)
+}
+
 fn parse(
     call: &Call,
     exchange: &ExchangeId,
     fields: &mut Fields,
     has_token: bool,
 ) -> Result<Joining, ApiError> {
-    let code = match fields.take_string("invitation")? {
-        Some(text) => {
-            let code = Code::parse(&text).ok_or(ServiceError::from(Useless::Unknown));
-            if code.is_err() {
-                call.check_may_fail()?;
-                let _ = call.take_by_address(Quota::FailedLogins);
-            }
-            Some(code?)
-        }
-        None => None,
-    };
+    let code = fields.take_string("invitation")?;
+    let code = code.map(|text| Code::parse(&text).ok_or(ServiceError::from(Useless::Unknown)));
+    let code = code.transpose()?;
     let id = fields.take_string("executor_id")?;
     let id = match id {
         Some(id) => Some(ExecutorId::parse_new(&id, "executor_id")?),
@@ -102,13 +94,4 @@ fn opens(call: &Call, given: &str) -> bool {
         Some(expected) => is_same(given, expected),
         None => true,
     }
-}
-
-/// A token that is missing or wrong counts as a failed authentication.
-fn refused(call: &Call) -> ApiError {
-    if let Err(error) = call.check_may_fail() {
-        return error;
-    }
-    let _ = call.take_by_address(Quota::FailedLogins);
-    ApiError::RegistrationToken
 }

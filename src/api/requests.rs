@@ -22,7 +22,6 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     let Caller {
         exchange, executor, ..
     } = &caller;
-    call.take(Quota::Requests, &format!("{exchange}/{executor}"))?;
     let fields = call.fields(BODY_BYTES).await?;
     let nudge_after = |priority| call.app.config.nudges.after(exchange, priority);
     let request = NewRequest::parse(fields, call.app.clock.now(), nudge_after)?;
@@ -31,6 +30,7 @@ pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
     {
         return Err(ServiceError::from(AccessRefusal::MaxPriority(most)).into());
     }
+    call.take(Quota::Requests, &format!("{exchange}/{executor}"))?;
     let state = create(&call.app, exchange.clone(), executor.clone(), request).await?;
     let location = format!("/api/v1/exchanges/{exchange}/requests/{}", state.reference);
     let version = state.version_as_of(call.app.clock.now());

@@ -9,7 +9,7 @@ use super::provider::{Provider, uses_external_id};
 use super::{CHANNELS, HOOKS};
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref, derived_id};
 use crate::domain::member::access::Role;
-use crate::domain::member::executor::{Executor, Wants, entry_id, is_enabled};
+use crate::domain::member::executor::{Executor, Wants, entry_id};
 use crate::domain::member::forms::{given, text};
 use crate::domain::member::quiet_hours::{QuietHours, Zones};
 use crate::domain::member::subscriptions::{HookEvent, own};
@@ -157,6 +157,13 @@ impl<'a> Hearer<'a> {
     }
 }
 
+/// Whether an executor may hear of a notice that was meant for it: a guest only of what is addressed to
+/// it.
+pub fn may_hear(executor: &Executor, notice: &Notice) -> bool {
+    let hearer = Hearer::of(executor);
+    !hearer.is_guest || addresses(hearer, notice)
+}
+
 /// Whether an executor may be owed a delivery, as far as the list of executors shows.
 pub fn is_concerned(hearer: Hearer<'_>, wants: &Wants, news: &News) -> bool {
     let by_channel = wants
@@ -221,7 +228,11 @@ pub fn plan(news: &News, executor: &Executor, moment: &Moment) -> Vec<Owed> {
     };
     let (whole, hearer) = (&news.whole, Hearer::of(executor));
     if notifies(hearer, executor.min_priority(), whole) {
-        for entry in executor.notifications.iter().filter(|entry| is_on(entry)) {
+        for entry in executor
+            .notifications
+            .iter()
+            .filter(|entry| executor.is_on(entry, moment.now))
+        {
             if let Some(provider) = provider_of(entry, CHANNELS)
                 && !has_been_cleared(provider, whole, &executor.id)
             {
@@ -237,7 +248,11 @@ pub fn plan(news: &News, executor: &Executor, moment: &Moment) -> Vec<Owed> {
         if !addresses(hearer, notice) {
             continue;
         }
-        for entry in executor.hooks(event).iter().filter(|entry| is_on(entry)) {
+        for entry in executor
+            .hooks(event)
+            .iter()
+            .filter(|entry| executor.is_on(entry, moment.now))
+        {
             let known = provider_of(entry, HOOKS).is_some();
             if known && (is_meant(notice, event, executor) || has_creator(executor, entry)) {
                 owe(Subscription::Hook(entry_id(entry)), step, None);
@@ -245,10 +260,6 @@ pub fn plan(news: &News, executor: &Executor, moment: &Moment) -> Vec<Owed> {
         }
     }
     owed
-}
-
-fn is_on(entry: &Value) -> bool {
-    entry.as_object().is_some_and(is_enabled)
 }
 
 /// The end of the quiet hours that delay a notification.

@@ -22,6 +22,10 @@ pub const THREAD_BYTES: usize = 4 * 1024 * 1024;
 /// Largest executor record, in bytes of JSON; and largest body about a capability.
 pub const EXECUTOR_BYTES: usize = 256 * 1024;
 
+/// How much larger a record may become by what owners and keys do to it. So a profile that fills its
+/// record prevents nothing of that.
+pub const RECORD_ROOM: usize = 64 * 1024;
+
 /// Longest exchange or executor id, in characters.
 pub const ID_CHARS: usize = 64;
 /// Longest display name or capability id, in characters.
@@ -75,6 +79,8 @@ pub const REVOKED_KEYS: usize = 20;
 pub const KEY_EXPIRES: RangeInclusive<Duration> = Duration::minutes(1)..=Duration::days(3_650);
 /// Most invitations of one exchange that can still be used.
 pub const INVITATIONS: usize = 200;
+/// Most invitations of one member for itself that can still be used.
+pub const OWN_INVITATIONS: usize = 5;
 /// Fewest and most uses of an invitation.
 pub const INVITATION_USES: RangeInclusive<usize> = 1..=100;
 /// Shortest and longest time until an invitation expires.

@@ -60,6 +60,7 @@ fn groups() -> Vec<(&'static str, Vec<Row>)> {
             ("BODIES_BYTES", "the bodies that are being received at one moment, in one process; beyond that a call answers 503", bytes(BODIES_BYTES)),
             ("STRANGERS_BYTES", "of these, the bodies of callers without a key", bytes(STRANGERS_BYTES)),
             ("EXECUTOR_BYTES", "the body about a profile or a capability, and an executor's record", bytes(EXECUTOR_BYTES)),
+            ("RECORD_ROOM", "what keys, roles and the like may add to a full record", bytes(RECORD_ROOM)),
             ("JSON_VALUES", "JSON values (objects, lists, strings, numbers, …) in a body", number(JSON_VALUES)),
             ("JSON_DEPTH", "nested objects and lists in a body", format!("{} levels", number(JSON_DEPTH))),
             ("THREAD_BYTES", "a request with all its messages, as JSON", bytes(THREAD_BYTES)),
@@ -100,7 +101,8 @@ fn groups() -> Vec<(&'static str, Vec<Row>)> {
             ("KEYS", "valid keys of one member", number(KEYS)),
             ("REVOKED_KEYS", "keys of one member that are no longer valid and are still listed", number(REVOKED_KEYS)),
             ("KEY_EXPIRES", "`expires_in` of a key", between(&KEY_EXPIRES)),
-            ("INVITATIONS", "invitations of one exchange that can still be used", number(INVITATIONS)),
+            ("INVITATIONS", "invitations of one exchange for others that can still be used", number(INVITATIONS)),
+            ("OWN_INVITATIONS", "invitations of one member for itself that can still be used", number(OWN_INVITATIONS)),
             ("INVITATION_USES", "uses of one invitation", format!("{} to {}", INVITATION_USES.start(), INVITATION_USES.end())),
             ("INVITATION_EXPIRES", "`expires_in` of an invitation", between(&INVITATION_EXPIRES)),
             ("OWN_INVITATION_EXPIRES", "the same where members invite themselves", format!("at most `{OWN_INVITATION_EXPIRES}`")),
@@ -131,7 +133,7 @@ fn quotas() -> String {
     let rows = [
         (Quota::Calls, "calls with one key"),
         (Quota::Changes, "of these, calls that change something"),
-        (Quota::Tests, "of these, tests of channels"),
+        (Quota::Tests, "tests of channels by one executor"),
         (Quota::Requests, "requests that one executor posts"),
         (
             Quota::Registrations,

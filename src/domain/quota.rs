@@ -22,6 +22,8 @@ pub enum Quota {
     Requests,
     /// The registrations without an invitation from an address.
     Registrations,
+    /// The registrations with an invitation from an address.
+    Joins,
     /// The failed authentications from an address.
     FailedLogins,
 }
@@ -35,6 +37,7 @@ impl Quota {
             Self::Tests => "tests",
             Self::Requests => "requests",
             Self::Registrations => "registrations",
+            Self::Joins => "joins",
             Self::FailedLogins => "failed_logins",
         }
     }
@@ -56,6 +59,7 @@ pub struct Limits {
     tests: Option<u32>,
     requests: Option<u32>,
     registrations: Option<u32>,
+    joins: Option<u32>,
     failed_logins: Option<u32>,
     /// How many members an exchange may have.
     pub members: Option<u32>,
@@ -69,6 +73,7 @@ impl Default for Limits {
             tests: Some(10),
             requests: Some(600),
             registrations: Some(20),
+            joins: Some(100),
             failed_logins: Some(20),
             members: Some(1_000),
         }
@@ -82,6 +87,7 @@ impl Limits {
         tests: None,
         requests: None,
         registrations: None,
+        joins: None,
         failed_logins: None,
         members: None,
     };
@@ -121,6 +127,7 @@ impl Limits {
             "tests" => &mut self.tests,
             "requests" => &mut self.requests,
             "registrations" => &mut self.registrations,
+            "joins" => &mut self.joins,
             "failed_logins" => &mut self.failed_logins,
             "members" => &mut self.members,
             _ => return None,
@@ -135,6 +142,7 @@ impl Limits {
             Quota::Tests => self.tests,
             Quota::Requests => self.requests,
             Quota::Registrations => self.registrations,
+            Quota::Joins => self.joins,
             Quota::FailedLogins => self.failed_logins,
         }
     }

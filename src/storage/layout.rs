@@ -207,6 +207,11 @@ pub fn external(
     format!("external/exchange={exchange}/{reference}/{executor}-{hook}.json")
 }
 
+/// The name of the object under `key` in the folder `prefix`, without `.json`.
+pub fn name_in<'a>(prefix: &str, key: &'a str) -> Option<&'a str> {
+    key.strip_prefix(prefix)?.strip_suffix(".json")
+}
+
 /// The exchange of a key in a folder that has a part for each exchange.
 pub fn exchange_of(key: &str) -> Option<&str> {
     let rest = key.split_once("exchange=")?.1;

@@ -193,6 +193,16 @@ impl Scopes {
         Self(self.0.intersection(&other.0).copied().collect())
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether these are all that there are.
+    pub fn are_all(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Whether all of them are in `other`.
     pub fn are_within(&self, other: &Self) -> bool {
         self.0.is_subset(&other.0)
@@ -247,6 +257,11 @@ impl MemberKey {
     /// Its id.
     pub fn id(&self) -> &str {
         self.hash.id()
+    }
+
+    /// Whether it can do everything, for ever.
+    pub fn is_full(&self) -> bool {
+        self.scopes.are_all() && self.expires_at.is_none()
     }
 
     /// Whether it is valid at `now`.
@@ -419,6 +434,8 @@ pub enum AccessRefusal {
     MaxPriority(Priority),
     /// The last owner cannot go.
     LastOwner,
+    /// It is the last key with which the last owner can govern the exchange.
+    LastKey,
     /// An owner must become a member first.
     IsOwner,
     /// The code of an invitation is of no use.
@@ -427,6 +444,8 @@ pub enum AccessRefusal {
     TokenNeeded,
     /// Who registers needs an invitation.
     InvitationNeeded,
+    /// The key is too little for this: it needs all scopes and no end.
+    FullKeyNeeded,
     /// The exchange cannot be founded here.
     NotFounded,
     /// The exchange has as many members as it may have.
@@ -454,6 +473,12 @@ pub enum AccessRefusal {
         /// How many there may be.
         limit: usize,
     },
+}
+
+impl From<Useless> for AccessRefusal {
+    fn from(useless: Useless) -> Self {
+        Self::Invitation(useless)
+    }
 }
 
 /// Why the code of an invitation is of no use.

@@ -1,5 +1,6 @@
 //! An executor's record.
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -49,7 +50,11 @@ pub struct Executor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
     /// What it may do.
-    #[serde(default, skip_serializing_if = "Access::is_plain")]
+    #[serde(
+        default,
+        skip_serializing_if = "Access::is_plain",
+        deserialize_with = "access_or_default"
+    )]
     pub access: Access,
     /// All other fields of the record.
     #[serde(flatten)]
@@ -61,6 +66,16 @@ fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Reads what an executor may do. A field of the same name that another server wrote says nothing of it:
+/// only this server notes mutations there.
+fn access_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Access, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    match Access::deserialize(&value) {
+        Err(error) if value.get("changes").is_some() => Err(D::Error::custom(error)),
+        read => Ok(read.unwrap_or_default()),
+    }
 }
 
 /// The mutation that registered an executor.
@@ -290,6 +305,21 @@ impl Executor {
         }
     }
 
+    /// Whether a channel or hook may be used at `now`: it is enabled, and the key with which it was made,
+    /// if any, is valid.
+    pub fn is_on(&self, entry: &Value, now: Timestamp) -> bool {
+        let made_with = entry.get(own::KEY).and_then(Value::as_str);
+        entry.as_object().is_some_and(is_enabled)
+            && made_with.is_none_or(|id| self.has_valid_key(id, now))
+    }
+
+    /// Whether the key with this id is valid at `now`.
+    pub fn has_valid_key(&self, id: &str, now: Timestamp) -> bool {
+        let keys = self.keys();
+        let mut of_id = keys.iter().filter(|key| key.id() == id);
+        of_id.any(|key| key.standing(now).is_ok())
+    }
+
     /// Adds a key.
     ///
     /// # Errors
@@ -443,6 +473,42 @@ mod tests {
             1,
             "a suspension can be lifted"
         );
+    }
+
+    #[test]
+    fn what_another_server_calls_access_says_nothing() {
+        for access in [
+            json!(null),
+            json!("public"),
+            json!({"keys": {}}),
+            json!({"level": 3}),
+            json!([]),
+        ] {
+            let record = json!({"id": "a", "api_key_hash": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+                "access": access});
+            let executor: Executor = serde_json::from_value(record).unwrap();
+            assert!(executor.access.is_plain(), "{access}");
+            assert_eq!(executor.keys().len(), 1);
+        }
+        // What this server wrote must be read, or nothing is.
+        let odd = json!({"id": "a", "access": {"keys": {}, "changes": []}});
+        assert!(serde_json::from_value::<Executor>(odd).is_err());
+    }
+
+    #[test]
+    fn a_channel_ends_with_the_key_that_made_it() {
+        let mut executor = executor();
+        let now = executor.created_at;
+        let key = ApiKey::new(&ExchangeId::parse("home", "").unwrap(), [2; 20]).hash();
+        let key = MemberKey {
+            expires_at: Some(now.plus_millis(10)),
+            ..MemberKey::new(key, "tablet", now)
+        };
+        executor.add_key(key.clone(), now).unwrap();
+        let entry = json!({"type": "ntfy", "topic": "b", "made_with": key.id()});
+        assert!(executor.is_on(&entry, now.plus_millis(9)));
+        assert!(!executor.is_on(&entry, now.plus_millis(10)));
+        assert!(!executor.is_on(&json!({"made_with": "forgotten"}), now));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::access::{Changes, Kind, Role, Scope, Scopes, Useless};
 use crate::domain::duration::Duration;
 use crate::domain::ids::{ALPHABET, ExecutorId};
-use crate::domain::key::to_hex;
+use crate::domain::key::{KeyHash, to_hex};
 use crate::domain::limits::{INVITATION_EXPIRES, INVITATION_USES, NAME_CHARS};
 use crate::domain::text::{Fields, Invalid, check_name};
 use crate::domain::time::Timestamp;
@@ -105,6 +105,9 @@ pub struct Offer {
     pub kind: Option<Kind>,
     /// The scopes of the key that the invited will get.
     pub scopes: Scopes,
+    /// Whether it adds a key to a member, who must be there then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adds_key: bool,
     /// How often it may be used.
     pub max_uses: usize,
     /// Whether its use ends all other keys of the member.
@@ -114,7 +117,7 @@ pub struct Offer {
 
 impl Offer {
     /// Reads what an invitation is to offer, and how long. In `executor_id`, `me` stands for the
-    /// caller.
+    /// caller. Without `scopes` it offers all that are usual for the kind, as far as `most` has them.
     ///
     /// # Errors
     ///
@@ -122,6 +125,7 @@ impl Offer {
     pub fn parse(
         mut fields: Fields,
         caller: Option<&ExecutorId>,
+        most: &Scopes,
     ) -> Result<(Self, Duration), Invalid> {
         let fields = &mut fields;
         let label = fields.take_string("label")?;
@@ -138,9 +142,16 @@ impl Offer {
             check_name(name, "display_name", NAME_CHARS)?;
         }
         let kind = Kind::take(fields)?;
-        let software =
-            || (kind == Some(Kind::Software)).then(|| [Scope::Read, Scope::Request].into());
-        let scopes = Scopes::take(fields)?.or_else(software);
+        let usual = match kind {
+            Some(Kind::Software) => [Scope::Read, Scope::Request].into(),
+            _ => Scopes::default(),
+        };
+        let given = Scopes::take(fields)?;
+        let scopes = given.unwrap_or_else(|| usual.within(most));
+        if scopes.is_empty() || !scopes.are_within(most) {
+            let problem = "must be within the scopes of the key that asks";
+            return Err(Invalid::new("scopes", problem));
+        }
         let max_uses = take_number(fields, "max_uses", &INVITATION_USES)?.unwrap_or(1);
         let offer = Self {
             label,
@@ -148,7 +159,8 @@ impl Offer {
             display_name,
             role: Role::take(fields)?.unwrap_or_default(),
             kind,
-            scopes: scopes.unwrap_or_default(),
+            scopes,
+            adds_key: false,
             max_uses,
             revoke_others: fields.take_bool("revoke_others")?.unwrap_or(false),
         };
@@ -210,6 +222,8 @@ pub struct Use {
     pub at: Timestamp,
     /// Who registered or got a key by it.
     pub executor_id: ExecutorId,
+    /// The hash of the key. Who asks again with the same key uses it only once.
+    pub key_hash: KeyHash,
 }
 
 /// What is stored of an invitation.
@@ -222,6 +236,9 @@ pub struct Invitation {
     pub offer: Offer,
     /// Who invites, or `None` if it is the operator.
     pub created_by: Option<ExecutorId>,
+    /// The id of the key with which it was made. It can be used only as long as that is valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_with: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
     /// Until when it can be used.
@@ -241,12 +258,12 @@ pub struct Invitation {
 }
 
 impl Invitation {
-    /// Checks that `code` opens it, and that it can be used at `now`.
+    /// Checks that `code` opens it, and that it can be used at `now`, or was used for this key.
     ///
     /// # Errors
     ///
     /// Fails with the reason if it cannot.
-    pub fn check(&self, code: &Code, now: Timestamp) -> Result<(), Useless> {
+    pub fn check(&self, code: &Code, key: Option<&KeyHash>, now: Timestamp) -> Result<(), Useless> {
         // Both are digests, so how long the comparison takes tells nothing of the code.
         if self.code_hash != code.hash() {
             return Err(Useless::Unknown);
@@ -257,7 +274,8 @@ impl Invitation {
         if self.expires_at <= now {
             return Err(Useless::Expired);
         }
-        if self.uses.len() >= self.offer.max_uses {
+        let is_ours = |used: &Use| Some(&used.key_hash) == key;
+        if self.uses.len() >= self.offer.max_uses && !self.uses.iter().any(is_ours) {
             return Err(Useless::UsedUp);
         }
         Ok(())
@@ -302,14 +320,17 @@ impl Invitation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::ExchangeId;
+    use crate::domain::key::ApiKey;
 
     fn invitation(code: &Code) -> Invitation {
         let fields = Fields::of("", json!({"max_uses": 2})).unwrap();
-        let (offer, expires_in) = Offer::parse(fields, None).unwrap();
+        let (offer, expires_in) = Offer::parse(fields, None, &Scopes::default()).unwrap();
         Invitation {
             code_hash: code.hash(),
             offer,
             created_by: None,
+            made_with: None,
             created_at: Timestamp::default(),
             expires_at: Timestamp::default().plus_millis(expires_in.millis()),
             key_expires_at: None,
@@ -358,25 +379,37 @@ mod tests {
     fn when_an_invitation_is_of_use() {
         let (code, now) = (code(3), Timestamp::from_millis(5));
         let mut invitation = invitation(&code);
-        assert_eq!(invitation.check(&code, now), Ok(()));
+        assert_eq!(invitation.check(&code, None, now), Ok(()));
         // The same id with another secret.
         let other = Code::parse(&format!("{}{}", code.id(), "0".repeat(20))).unwrap();
-        assert_eq!(invitation.check(&other, now), Err(Useless::Unknown));
+        assert_eq!(invitation.check(&other, None, now), Err(Useless::Unknown));
         assert_eq!(
-            invitation.check(&code, invitation.expires_at),
+            invitation.check(&code, None, invitation.expires_at),
             Err(Useless::Expired)
         );
+        let home = ExchangeId::parse("home", "").unwrap();
+        let key = ApiKey::new(&home, [1; 20]).hash();
         let used = Use {
             id: Uuid::nil(),
             at: now,
             executor_id: ExecutorId::parse("a", "").unwrap(),
+            key_hash: key.clone(),
         };
         invitation.uses.push(used.clone());
-        assert_eq!(invitation.check(&code, now), Ok(()), "it has two uses");
+        assert_eq!(
+            invitation.check(&code, None, now),
+            Ok(()),
+            "it has two uses"
+        );
         invitation.uses.push(used);
-        assert_eq!(invitation.check(&code, now), Err(Useless::UsedUp));
+        assert_eq!(invitation.check(&code, None, now), Err(Useless::UsedUp));
+        assert_eq!(
+            invitation.check(&code, Some(&key), now),
+            Ok(()),
+            "the same key again"
+        );
         invitation.revoked_at = Some(now);
-        assert_eq!(invitation.check(&code, now), Err(Useless::Revoked));
+        assert_eq!(invitation.check(&code, None, now), Err(Useless::Revoked));
         assert!(
             !invitation
                 .shown("X")
@@ -387,7 +420,7 @@ mod tests {
 
     #[test]
     fn what_an_invitation_offers_by_itself() {
-        let parse = |value| Offer::parse(Fields::of("", value).unwrap(), None);
+        let parse = |value| Offer::parse(Fields::of("", value).unwrap(), None, &Scopes::default());
         let (offer, expires_in) = parse(json!({})).unwrap();
         assert_eq!((offer.role, offer.max_uses), (Role::Member, 1));
         assert_eq!(offer.scopes, Scopes::default());

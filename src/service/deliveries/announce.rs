@@ -139,8 +139,7 @@ async fn look_at_page(
     let (mut concerned, pacer) = (Vec::new(), Pace::new(store));
     for row in page.rows {
         pacer.did(row.summary.as_ref().map_or(0, String::len)).await;
-        let name = row.key.strip_prefix(&prefix);
-        let name = name.and_then(|name| name.strip_suffix(".json"));
+        let name = layout::name_in(&prefix, &row.key);
         if let Some(id) = name.and_then(|name| ExecutorId::parse(name, "executor").ok())
             && concerns(&id, row.summary.as_deref(), &news)
         {

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::delivery::notice::{News, Notice};
 use crate::delivery::plan::{
     Chunk, Moment, Owed, Readiness, Subscription, creators, delivery_id, is_bystander, is_meant,
-    needs_external_id, readiness, was_there,
+    may_hear, needs_external_id, readiness, was_there,
 };
 use crate::delivery::provider::{Created, Job, Provider, Room};
 use crate::delivery::retry::{Verdict, Wait, next_attempt};
@@ -129,7 +129,9 @@ impl Delivery<'_> {
         let Some((config, provider)) = found else {
             return Ok(None);
         };
-        if !is_enabled(config) {
+        // Its key may have ended, or its owner may have become a guest meanwhile.
+        let is_on = executor.is_on(&Value::Object(config.clone()), self.now);
+        if !is_on || !may_hear(&executor, notice) {
             return Ok(None);
         }
         // 2.

@@ -4,26 +4,25 @@ use std::rc::Rc;
 
 use futures::FutureExt as _;
 use futures::future::join3;
-use serde_json::json;
+use uuid::Uuid;
 
-use super::amend::{Amendment, amend};
+use super::amend::Governing as _;
 use super::{audit, invitations};
 use crate::app::App;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::key::{ApiKey, KeyHash};
-use crate::domain::limits::EXECUTOR_BYTES;
-use crate::domain::member::access::{AccessRefusal, Dead, MemberKey, Role};
-use crate::domain::member::audit::{AuditEntry, Deed};
+use crate::domain::key::ApiKey;
+use crate::domain::member::access::{AccessRefusal, MemberKey, Role, Useless};
+use crate::domain::member::audit::AuditEntry;
 use crate::domain::member::executor::Executor;
-use crate::domain::member::invitation::Code;
+use crate::domain::member::invitation::{Code, Use};
 use crate::domain::thread::event::{Event, log_line};
 use crate::runtime::background::{Rest, nothing};
 use crate::service::due::obligations::{Obligation, Subject};
-use crate::service::{ServiceError, keys, to_json};
+use crate::service::{ServiceError, WRITE_WINDOW, keys};
 use crate::storage::cas::{Decision, Loaded, Target, load, swap};
 use crate::storage::index::write_log;
-use crate::storage::{StoreError, layout};
+use crate::storage::{Put, StoreError, encode, layout};
 
 /// Who has registered.
 #[derive(Debug)]
@@ -58,8 +57,6 @@ pub enum What {
     Record {
         /// The record.
         record: Box<Executor>,
-        /// Its JSON.
-        body: Vec<u8>,
         /// The event.
         event: Box<Event>,
     },
@@ -67,8 +64,9 @@ pub enum What {
     Key {
         /// The key, as the record knows it.
         key: Box<MemberKey>,
-        /// The key with which it is made, which must still be valid.
-        parent: Option<KeyHash>,
+        /// The id of the key that must still be valid: that with which it is made, or with which the
+        /// member has invited itself. Otherwise it is refused with this.
+        needs: Option<(String, AccessRefusal)>,
         /// Whether it is the only one from then on.
         revoke_others: bool,
         /// The record as it was read.
@@ -97,14 +95,13 @@ pub async fn admit(
     }
     let deadline = obligation.write_deadline();
     if let Some(code) = &plan.code {
-        let taken = invitations::take(
-            &app,
-            &exchange,
-            code,
-            &plan.executor,
-            plan.entry.id,
-            deadline,
-        );
+        let used = Use {
+            id: plan.entry.id,
+            at: obligation.begun_at,
+            executor_id: plan.executor.clone(),
+            key_hash: plan.key.hash(),
+        };
+        let taken = invitations::take(&app, &exchange, code, used, deadline);
         match taken.await {
             (Ok(()), _) => {}
             (Err(error), true) => return (Err(error), obligation.end_after(&app)),
@@ -113,10 +110,26 @@ pub async fn admit(
     }
     // 2.
     let now = obligation.begun_at;
-    if let Err(error) = keys::put(&app, &exchange, &plan.key.hash(), &plan.executor, now).await {
+    let put = keys::put(&app, &exchange, &plan.key.hash(), &plan.executor, now).await;
+    let is_new = match put {
+        Ok(Put::Stored(_)) => true,
+        // The client drew the token, and asks again, or at the same time for another id.
+        Ok(Put::ConditionFailed) => {
+            match keys::find(&app, &exchange, &plan.key.hash()).await {
+                Ok(Some(executor)) if executor == plan.executor => {}
+                Ok(_) => {
+                    return (
+                        Err(AccessRefusal::TokenUsed.into()),
+                        withdraw(&app, obligation),
+                    );
+                }
+                Err(error) => return (Err(error.into()), nothing()),
+            }
+            false
+        }
         // The key may still get stored. The tick deletes it once no write can land any more.
-        return (Err(error.into()), nothing());
-    }
+        Err(error) => return (Err(error.into()), nothing()),
+    };
     // 3.
     let (committed, definite) = plan.commit(&app, &exchange, &obligation).await;
     let is_ours = match committed {
@@ -128,8 +141,9 @@ pub async fn admit(
     app.isolate.doubt(&exchange, &plan.executor);
     let rest = if is_ours {
         match complete(&app, &obligation).await {
-            Ok(true) => obligation.end_after(&app),
-            Ok(false) | Err(_) => nothing(),
+            Ok(true) if is_new => obligation.end_after(&app),
+            // An earlier attempt may yet delete the key's object, so the tick looks at it again.
+            Ok(_) | Err(_) => nothing(),
         }
     } else {
         withdraw(&app, obligation)
@@ -143,6 +157,16 @@ pub async fn admit(
 }
 
 impl Plan {
+    /// Makes the member the founder of the exchange, and so its owner.
+    pub fn found(&mut self) {
+        self.role = Role::Owner;
+        let role = serde_json::json!(Role::Owner);
+        self.entry.details.insert("role".to_owned(), role);
+        if let What::Record { record, .. } = &mut self.what {
+            record.access.role = Role::Member;
+        }
+    }
+
     fn owed(&self, exchange: &ExchangeId) -> Subject {
         let event = match &self.what {
             What::Record { event, .. } => Some(event.clone()),
@@ -189,24 +213,28 @@ impl Plan {
                 {
                     Ok(Decision::Keep(false))
                 }
-                What::Record { record, body, .. } => match stored {
-                    None => Ok(Decision::Put(body.clone(), Some(record.summary()), true)),
+                What::Record { record, .. } => match stored {
+                    None => {
+                        let (body, summary) = record.encode()?;
+                        Ok(Decision::Put(body, summary, true))
+                    }
                     Some(_) => Err(ServiceError::AlreadyRegistered),
                 },
                 What::Key {
                     key,
-                    parent,
+                    needs,
                     revoke_others,
                     ..
                 } => {
                     let mut stored = stored.ok_or(ServiceError::NoExecutor)?;
                     if stored.access.removed_at.is_some() {
-                        return Err(AccessRefusal::Dead(Dead::Revoked).into());
+                        return Err(Useless::Revoked.into());
                     }
-                    // The key with which it is made may have been revoked meanwhile.
-                    if let Some(parent) = parent {
-                        let parent = stored.find_key(parent).ok_or(AccessRefusal::NoKey)?;
-                        parent.standing(now).map_err(AccessRefusal::Dead)?;
+                    // It may have been revoked meanwhile.
+                    if let Some((key, refusal)) = needs
+                        && !stored.has_valid_key(key, now)
+                    {
+                        return Err(refusal.clone().into());
                     }
                     let others: Vec<_> = stored
                         .keys()
@@ -218,8 +246,8 @@ impl Plan {
                     }
                     stored.add_key(key.as_ref().clone(), now)?;
                     stored.access.changes.note(obligation.id);
-                    let body = to_json(&stored, "the profile", EXECUTOR_BYTES)?;
-                    Ok(Decision::Put(body, Some(stored.summary()), true))
+                    let (body, summary) = stored.encode()?;
+                    Ok(Decision::Put(body, summary, true))
                 }
             },
         )
@@ -315,26 +343,61 @@ pub async fn complete(app: &Rc<App>, obligation: &Obligation) -> Result<bool, Se
         if !makes_owner {
             return Ok(());
         }
-        let amendment = Amendment {
-            exchange: exchange_id.clone(),
-            object: layout::exchange(exchange_id),
-            by: Some(executor_id.clone()),
-            deed: Deed::MemberChanged,
-            executor: Some(executor_id.clone()),
-            details: [("role".to_owned(), json!(Role::Owner))]
-                .into_iter()
-                .collect(),
-        };
-        let id = executor_id.clone();
-        amend(app, amendment, move |document: &mut Exchange| {
-            Ok(document.add_owner(&id))
-        })
-        .await
-        .map(drop)
+        promote(app, exchange_id, executor_id, obligation.id).await
     };
     let (told, noted, promoted) = join3(event, entry, owner).await;
     promoted?;
     Ok(told && noted)
+}
+
+/// Makes a member an owner who was invited as one, once. Whoever changes that later has the last word.
+async fn promote(
+    app: &App,
+    exchange: &ExchangeId,
+    executor: &ExecutorId,
+    id: Uuid,
+) -> Result<(), ServiceError> {
+    let (store, key) = (app.store.as_ref(), layout::exchange(exchange));
+    let current = load::<Exchange>(store, &key).await?;
+    let target = Target {
+        store,
+        clock: app.clock.as_ref(),
+        key: &key,
+        deadline: app.clock.now().plus_millis(WRITE_WINDOW),
+    };
+    let swapped = swap(target, current, &|_| None, &mut |stored: Option<
+        Exchange,
+    >| {
+        let mut stored = stored.ok_or(ServiceError::NoExchange)?;
+        if stored.changes.have(id) || !stored.add_owner(executor) {
+            return Ok(Decision::Keep(()));
+        }
+        stored.changes.note(id);
+        Ok(Decision::Put(encode(&key, &stored)?, None, ()))
+    })
+    .await;
+    Ok(swapped.result?)
+}
+
+/// Puts the object that says whose key it is once more: an earlier attempt may have deleted it. Nothing
+/// changes if it is there.
+///
+/// # Errors
+///
+/// Fails with the store's error.
+pub async fn put_key_again(app: &App, obligation: &Obligation) -> Result<(), StoreError> {
+    let Subject::Registration {
+        exchange_id,
+        executor_id,
+        key_hash,
+        ..
+    } = &obligation.subject
+    else {
+        return Ok(());
+    };
+    let now = obligation.begun_at;
+    keys::put(app, exchange_id, key_hash, executor_id, now).await?;
+    Ok(())
 }
 
 async fn write_event(app: &App, exchange: &ExchangeId, event: &Event) -> bool {
@@ -357,6 +420,7 @@ async fn write_event(app: &App, exchange: &ExchangeId, event: &Event) -> bool {
 pub async fn undo(app: &App, obligation: &Obligation, fate: Fate) -> Result<(), ServiceError> {
     let Subject::Registration {
         exchange_id,
+        executor_id,
         key_hash,
         invitation,
         ..
@@ -370,7 +434,9 @@ pub async fn undo(app: &App, obligation: &Obligation, fate: Fate) -> Result<(), 
     if let Some(invitation) = invitation {
         invitations::give_back(app, exchange_id, invitation, obligation.id).await?;
     }
-    if fate == Fate::Uncommitted {
+    if fate == Fate::Uncommitted
+        && keys::find(app, exchange_id, key_hash).await?.as_ref() == Some(executor_id)
+    {
         app.store
             .delete(&layout::key(exchange_id, key_hash))
             .await?;

@@ -11,7 +11,7 @@ use super::audit;
 use crate::app::App;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::limits::EXECUTOR_BYTES;
+use crate::domain::limits::{EXECUTOR_BYTES, RECORD_ROOM};
 use crate::domain::member::access::{AccessRefusal, Changes};
 use crate::domain::member::audit::{AuditEntry, Deed};
 use crate::domain::member::executor::Executor;
@@ -38,7 +38,11 @@ impl Governing for Executor {
     }
 
     fn encode(&self) -> Result<(Vec<u8>, Option<String>), ServiceError> {
-        let body = to_json(self, "the profile", EXECUTOR_BYTES)?;
+        let body = to_json(
+            self,
+            "the record",
+            EXECUTOR_BYTES.saturating_add(RECORD_ROOM),
+        )?;
         Ok((body, Some(self.summary())))
     }
 

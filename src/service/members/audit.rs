@@ -94,7 +94,7 @@ pub async fn list(
         }
         if !page.more || entries.len() >= limit {
             let name = after.as_deref().filter(|_| page.more);
-            let name = name.and_then(|key| key.strip_prefix(&prefix)?.strip_suffix(".json"));
+            let name = name.and_then(|key| layout::name_in(&prefix, key));
             let next = name.map(ToOwned::to_owned);
             return Ok(Page { entries, next });
         }

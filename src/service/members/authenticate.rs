@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::app::App;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::{ApiKey, KeyHash};
-use crate::domain::member::access::{AccessRefusal, Dead};
+use crate::domain::member::access::{AccessRefusal, Dead, Role};
 use crate::domain::member::executor::Executor;
 use crate::domain::time::Timestamp;
 use crate::isolate::{Grant, Kept, KnownKey};
@@ -55,9 +55,11 @@ pub async fn authenticate(app: &Rc<App>, key: &ApiKey) -> Result<Option<Login>, 
     }))
 }
 
-/// Whether this isolate knows the key, whatever has become of it since.
+/// Whether this isolate knows the key as one that is valid.
 pub fn is_known(app: &App, key: &ApiKey) -> bool {
-    app.isolate.keys.borrow().contains_key(&key.hash())
+    let keys = app.isolate.keys.borrow();
+    let grant = keys.get(&key.hash()).map(|known| &known.grant.value);
+    grant.is_some_and(Result::is_ok)
 }
 
 /// 1. The object under the key's hash says whose key it is. That never changes, so the isolate asks
@@ -72,7 +74,8 @@ async fn grant_of(
     if let Some(known) = &known
         && known.grant.until > now
     {
-        return Ok(Some((known.executor.clone(), known.grant.value.clone())));
+        let grant = known.grant.value.clone()?;
+        return Ok(Some((known.executor.clone(), grant)));
     }
     // 1.
     let executor = match known {
@@ -92,13 +95,12 @@ async fn grant_of(
         return Ok(None);
     };
     let grant = match grant(&record.document, &hash) {
-        Ok(grant) => Rc::new(grant),
-        Err(refused) => {
-            app.isolate.doubt(exchange, &executor);
-            return refused.map_or(Ok(None), |refusal| Err(refusal.into()));
-        }
+        Ok(grant) => Ok(Rc::new(grant)),
+        Err(None) => return Ok(None),
+        Err(Some(refusal)) => Err(refusal),
     };
     remember(app, exchange, &executor, hash.clone(), grant.clone());
+    let grant = grant?;
     see(app, exchange.clone(), record, hash, now);
     Ok(Some((executor, grant)))
 }
@@ -118,7 +120,11 @@ fn grant(record: &Executor, hash: &KeyHash) -> Result<Grant, Option<AccessRefusa
     }
     Ok(Grant {
         key,
-        role: record.access.role,
+        // Only the exchange's document makes owners.
+        role: match record.access.role {
+            Role::Guest => Role::Guest,
+            Role::Owner | Role::Member => Role::Member,
+        },
         max_priority: record.access.max_priority,
     })
 }
@@ -128,7 +134,7 @@ fn remember(
     exchange: &ExchangeId,
     executor: &ExecutorId,
     hash: KeyHash,
-    grant: Rc<Grant>,
+    grant: Result<Rc<Grant>, AccessRefusal>,
 ) {
     let mut keys = app.isolate.keys.borrow_mut();
     if keys.len() >= REMEMBERED {

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::delivery::FORMS;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::limits::CHANNELS;
-use crate::domain::member::access::{AccessRefusal, MemberKey};
+use crate::domain::member::access::{AccessRefusal, Dead, MemberKey};
 use crate::domain::member::executor::{Executor, entry_id};
 use crate::domain::member::profile::{Profile, mask_credentials};
 use crate::domain::member::subscriptions::{adopt, own};
@@ -46,6 +46,10 @@ pub async fn add(
     let (at_work, named) = (app.clone(), exchange.clone());
     change_record(app, exchange, executor, move |record: &mut Executor| {
         record.name_entries();
+        // The key may have been revoked meanwhile.
+        if !record.has_valid_key(&key, at_work.clock.now()) {
+            return Err(AccessRefusal::Dead(Dead::Revoked).into());
+        }
         if record.notifications.len() >= CHANNELS {
             return Err(AccessRefusal::TooMany {
                 what: "channels",

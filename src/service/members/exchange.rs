@@ -55,7 +55,7 @@ pub async fn is_owner(
 ///
 /// # Errors
 ///
-/// Fails if exchanges of this name cannot be founded here, or with the store's error.
+/// Fails with the store's error.
 pub async fn found(
     app: &App,
     exchange: &ExchangeId,
@@ -65,9 +65,6 @@ pub async fn found(
 ) -> Result<bool, ServiceError> {
     let now = app.clock.now();
     let Some(document) = document else {
-        if is_empty {
-            check_may_be_founded(app, exchange)?;
-        }
         let owners = is_empty.then(|| founder.clone()).into_iter().collect();
         let made = make(app, exchange, Exchange::new(exchange, owners, now)).await?;
         return Ok(is_empty && made.is_owned_by(founder));
@@ -92,7 +89,12 @@ pub async fn found(
     replace_founder(app, exchange, owner, founder, now).await
 }
 
-fn check_may_be_founded(app: &App, exchange: &ExchangeId) -> Result<(), ServiceError> {
+/// Checks that an exchange of this name may be founded here.
+///
+/// # Errors
+///
+/// Fails if it may not.
+pub fn check_may_be_founded(app: &App, exchange: &ExchangeId) -> Result<(), ServiceError> {
     match &app.config.exchanges {
         Some(exchanges) if !exchanges.contains(exchange) => {
             Err(ServiceError::Access(AccessRefusal::NotFounded))

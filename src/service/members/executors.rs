@@ -108,7 +108,7 @@ pub async fn list(
         }
         if executors.len() >= limit || bytes >= LIST_BYTES {
             let last = after.as_deref();
-            let name = last.and_then(|key| key.strip_prefix(&prefix)?.strip_suffix(".json"));
+            let name = last.and_then(|key| layout::name_in(&prefix, key));
             break name.map(ToOwned::to_owned);
         }
     };
@@ -210,6 +210,7 @@ pub async fn change_profile(
 ) -> Result<(), ServiceError> {
     let (at_work, named) = (app.clone(), exchange.clone());
     change_record(app, exchange, id, move |executor: &mut Executor| {
+        executor.name_entries();
         let version = executor.profile_version();
         if versions
             .as_ref()

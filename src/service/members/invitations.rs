@@ -12,8 +12,9 @@ use crate::app::App;
 use crate::domain::duration::Duration;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::limits::{INVITATIONS, OWN_INVITATION_EXPIRES};
-use crate::domain::member::access::{AccessRefusal, Changes, Useless};
+use crate::domain::key::KeyHash;
+use crate::domain::limits::{INVITATIONS, OWN_INVITATION_EXPIRES, OWN_INVITATIONS};
+use crate::domain::member::access::{AccessRefusal, Changes, Role, Useless};
 use crate::domain::member::audit::Deed;
 use crate::domain::member::executor::Executor;
 use crate::domain::member::invitation::{Code, Invitation, Offer, Use};
@@ -23,12 +24,14 @@ use crate::isolate::Grant;
 use crate::service::{ServiceError, WRITE_WINDOW};
 use crate::storage::cas::{Decision, Target, load, swap};
 use crate::storage::rows::{list_summaries, whole_body};
-use crate::storage::{Condition, List, StoreError, layout};
+use crate::storage::{Condition, List, Put, StoreError, layout};
 
 /// How many invitations one operation lists.
 const PAGE: usize = 100;
 /// How many objects are deleted at once.
 const PARALLEL: usize = 6;
+/// How many objects one call deletes.
+const DELETED: usize = 50;
 
 /// Who invites.
 pub struct Inviter {
@@ -69,22 +72,32 @@ pub async fn make(
     if !inviter.governs && !is_itself {
         return Err(AccessRefusal::OwnersOnly.into());
     }
-    // With its own key, nobody gives itself another that can do more.
-    if is_itself && let Some(grant) = &inviter.key {
-        offer.scopes = offer.scopes.within(&grant.key.scopes);
-        key_expires_at = grant.key.expires_at;
-        expires_in = expires_in.min(OWN_INVITATION_EXPIRES);
+    offer.adds_key = check_target(app, exchange, &offer).await?;
+    if let Some(grant) = &inviter.key {
+        // What lasts, and what opens more than the key that asks, needs a key that can do everything.
+        let is_much =
+            offer.role == Role::Owner || offer.revoke_others || (offer.adds_key && !is_itself);
+        if is_much && !grant.key.is_full() {
+            return Err(AccessRefusal::FullKeyNeeded.into());
+        }
+        if is_itself {
+            key_expires_at = grant.key.expires_at;
+            expires_in = expires_in.min(OWN_INVITATION_EXPIRES);
+        }
     }
-    if let Some(id) = &offer.executor_id {
-        check_target(app, exchange, id, &offer).await?;
+    if offer.adds_key {
+        // The member stays what it is.
+        offer.role = Role::Member;
+        (offer.kind, offer.display_name) = (None, None);
     }
-    make_room(app, exchange, now).await?;
+    make_room(app, exchange, inviter.by.as_ref(), is_itself, now).await?;
     let code = Code::new(app.clock.random_bytes());
     let id = code.id();
     let invitation = Invitation {
         code_hash: code.hash(),
         offer,
         created_by: inviter.by.clone(),
+        made_with: inviter.key.as_ref().map(|grant| grant.key.id().to_owned()),
         created_at: now,
         expires_at: now.plus_millis(expires_in.millis()),
         key_expires_at,
@@ -100,29 +113,35 @@ pub async fn make(
     })
 }
 
-/// Checks that an invitation that names an id can be used.
+/// Whether an invitation adds a key to a member. Checks that it can be used.
 async fn check_target(
     app: &App,
     exchange: &ExchangeId,
-    id: &ExecutorId,
     offer: &Offer,
-) -> Result<(), ServiceError> {
-    let loaded = load::<Executor>(app.store.as_ref(), &layout::executor(exchange, id)).await?;
-    match loaded {
-        Some(record) if record.document.access.removed_at.is_some() => {
+) -> Result<bool, ServiceError> {
+    let record = match &offer.executor_id {
+        Some(id) => {
+            let record = layout::executor(exchange, id);
+            load::<Executor>(app.store.as_ref(), &record).await?
+        }
+        None => None,
+    };
+    match (record, &offer.executor_id) {
+        (Some(record), _) if record.document.access.removed_at.is_some() => {
             Err(ServiceError::AlreadyRegistered)
         }
-        None if offer.revoke_others => {
+        (Some(_), _) => Ok(true),
+        (None, _) if offer.revoke_others => {
             let problem = "goes with the executor_id of a member";
             Err(ServiceError::Invalid(Invalid::new(
                 "revoke_others",
                 problem,
             )))
         }
-        None => ExecutorId::parse_new(id.as_str(), "executor_id")
-            .map(drop)
+        (None, Some(id)) => ExecutorId::parse_new(id.as_str(), "executor_id")
+            .map(|_| false)
             .map_err(ServiceError::Invalid),
-        Some(_) => Ok(()),
+        (None, None) => Ok(false),
     }
 }
 
@@ -140,7 +159,10 @@ async fn put_new(
     let put = app
         .store
         .put(&key, body, summary.as_deref(), Condition::Absent);
-    put.await?;
+    if put.await? == Put::ConditionFailed {
+        // Of a million million ids, this one is taken.
+        return Err(ServiceError::Contended);
+    }
     let amendment = Amendment {
         exchange: exchange.clone(),
         object: key,
@@ -168,24 +190,45 @@ fn about(id: &str, invitation: &Invitation) -> Map<String, Value> {
         .collect()
 }
 
-/// Deletes invitations that are over if there are as many as there may be.
-async fn make_room(app: &App, exchange: &ExchangeId, now: Timestamp) -> Result<(), ServiceError> {
+/// Checks that there may be one more invitation: of a member for itself, or of owners for others. So
+/// members cannot keep owners from inviting. Deletes invitations that are over if there are many.
+async fn make_room(
+    app: &App,
+    exchange: &ExchangeId,
+    by: Option<&ExecutorId>,
+    is_itself: bool,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
     let all = read_all(app, exchange).await?;
-    if all.len() < INVITATIONS {
-        return Ok(());
-    }
-    let over: Vec<_> = all
-        .iter()
-        .filter(|(_, invitation)| invitation.is_over(now))
-        .map(|(id, _)| layout::invitation(exchange, id))
-        .collect();
-    if over.is_empty() {
+    let is_own = |invitation: &Invitation| {
+        invitation.offer.adds_key && invitation.offer.executor_id == invitation.created_by
+    };
+    let counts = |invitation: &Invitation| {
+        is_own(invitation) == is_itself && (!is_itself || invitation.created_by.as_ref() == by)
+    };
+    let open = all.iter().map(|(_, invitation)| invitation);
+    let open = open
+        .filter(|invitation| counts(invitation) && !invitation.is_over(now))
+        .count();
+    let limit = if is_itself {
+        OWN_INVITATIONS
+    } else {
+        INVITATIONS
+    };
+    if open >= limit {
         return Err(AccessRefusal::TooMany {
             what: "invitations",
-            limit: INVITATIONS,
+            limit,
         }
         .into());
     }
+    if all.len() < INVITATIONS {
+        return Ok(());
+    }
+    let over = all.iter().filter(|(_, invitation)| invitation.is_over(now));
+    let over = over
+        .map(|(id, _)| layout::invitation(exchange, id))
+        .take(DELETED);
     stream::iter(over)
         .map(async |key| app.store.delete(&key).await)
         .buffer_unordered(PARALLEL)
@@ -211,10 +254,7 @@ async fn read_all(
         let store = app.store.as_ref();
         let page = list_summaries(store, &app.isolate.summaries, query, whole_body).await?;
         for row in page.rows {
-            let id = row
-                .key
-                .strip_prefix(&prefix)
-                .and_then(|name| name.strip_suffix(".json"));
+            let id = layout::name_in(&prefix, &row.key);
             let invitation = row.summary.as_deref().map(serde_json::from_str);
             if let (Some(id), Some(Ok(invitation))) = (id, invitation) {
                 found.push((id.to_owned(), invitation));
@@ -299,7 +339,8 @@ pub async fn revoke_of(
     Ok(true)
 }
 
-/// Finds the invitation that a code opens. Who invites must still be a member.
+/// Finds the invitation that a code opens, or that was used for this key. Who invites must still be
+/// allowed to, and the key with which it was made must still be valid.
 ///
 /// # Errors
 ///
@@ -308,19 +349,27 @@ pub async fn open(
     app: &App,
     exchange: &ExchangeId,
     code: &Code,
+    key: Option<&KeyHash>,
 ) -> Result<Invitation, ServiceError> {
-    let store = app.store.as_ref();
-    let key = layout::invitation(exchange, &code.id());
-    let loaded = load::<Invitation>(store, &key).await?;
+    let (store, now) = (app.store.as_ref(), app.clock.now());
+    let object = layout::invitation(exchange, &code.id());
+    let loaded = load::<Invitation>(store, &object).await?;
     let invitation = loaded.ok_or(Useless::Unknown)?.document;
-    invitation.check(code, app.clock.now())?;
-    if let Some(by) = &invitation.created_by {
-        let record = load::<Executor>(store, &layout::executor(exchange, by)).await?;
-        if !record.is_some_and(|record| record.document.access.is_active()) {
-            return Err(Useless::Revoked.into());
-        }
+    invitation.check(code, key, now)?;
+    let Some(by) = &invitation.created_by else {
+        return Ok(invitation);
+    };
+    let record = load::<Executor>(store, &layout::executor(exchange, by)).await?;
+    let record = record.ok_or(Useless::Revoked)?.document;
+    let made_with = invitation.made_with.as_ref();
+    let is_valid = made_with.is_none_or(|key| record.has_valid_key(key, now));
+    let is_itself = invitation.offer.executor_id.as_ref() == Some(by);
+    let may_invite = is_itself || exchange::is_owner(app, exchange, by).await?;
+    if record.access.is_active() && is_valid && may_invite {
+        Ok(invitation)
+    } else {
+        Err(Useless::Revoked.into())
     }
-    Ok(invitation)
 }
 
 /// What an invitation says to who has its code, without using it up.
@@ -329,19 +378,23 @@ pub async fn open(
 ///
 /// Fails with the reason if the code is of no use, or with the store's error.
 pub async fn look_up(app: &App, exchange: &ExchangeId, code: &Code) -> Result<Value, ServiceError> {
-    let invitation = open(app, exchange, code).await?;
+    let invitation = open(app, exchange, code, None).await?;
     let document = exchange::read(app, exchange).await?;
     let name = document.map_or_else(
         || exchange.as_str().to_owned(),
         |document: Exchange| document.name,
     );
     let offer = &invitation.offer;
+    let role = match &offer.executor_id {
+        Some(id) if offer.adds_key => role_of(app, exchange, id).await?,
+        _ => offer.role,
+    };
     Ok(json!({
         "exchange": exchange,
         "name": name,
         "invited_by": invitation.created_by,
         "label": offer.label,
-        "role": offer.role,
+        "role": role,
         "kind": offer.kind,
         "scopes": offer.scopes,
         "executor_id": offer.executor_id,
@@ -350,27 +403,40 @@ pub async fn look_up(app: &App, exchange: &ExchangeId, code: &Code) -> Result<Va
     }))
 }
 
-/// Uses an invitation for the mutation `id`. Also returns whether every put got a definite answer.
+/// What a member is in its exchange.
+///
+/// # Errors
+///
+/// Fails with the store's error.
+pub async fn role_of(
+    app: &App,
+    exchange: &ExchangeId,
+    id: &ExecutorId,
+) -> Result<Role, StoreError> {
+    if exchange::is_owner(app, exchange, id).await? {
+        return Ok(Role::Owner);
+    }
+    let record = load::<Executor>(app.store.as_ref(), &layout::executor(exchange, id)).await?;
+    Ok(record.map_or(Role::Member, |record| record.document.access.role))
+}
+
+/// Uses an invitation for the mutation `id`, which gives a key. If it was used for the same key before,
+/// that use counts for this mutation. Also returns whether every put got a definite answer.
 pub async fn take(
     app: &App,
     exchange: &ExchangeId,
     code: &Code,
-    executor: &ExecutorId,
-    id: Uuid,
+    new: Use,
     deadline: Timestamp,
 ) -> (Result<(), ServiceError>, bool) {
-    let now = app.clock.now();
     let decide = |invitation: Option<Invitation>| {
         let mut invitation = invitation.ok_or(Useless::Unknown)?;
-        if invitation.uses.iter().any(|used| used.id == id) {
+        if invitation.uses.contains(&new) {
             return Ok(None);
         }
-        invitation.check(code, now)?;
-        invitation.uses.push(Use {
-            id,
-            at: now,
-            executor_id: executor.clone(),
-        });
+        invitation.check(code, Some(&new.key_hash), new.at)?;
+        invitation.uses.retain(|used| used.key_hash != new.key_hash);
+        invitation.uses.push(new.clone());
         Ok(Some(invitation))
     };
     swap_invitation(app, exchange, &code.id(), deadline, &decide).await

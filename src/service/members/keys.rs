@@ -6,12 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::admit::{Plan, What, admit};
 use super::amend::{Amendment, amend};
+use super::exchange;
 use crate::app::App;
 use crate::domain::duration::Duration;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::ApiKey;
 use crate::domain::limits::{KEY_EXPIRES, NAME_CHARS};
-use crate::domain::member::access::{AccessRefusal, MemberKey, Role, Scopes};
+use crate::domain::member::access::{AccessRefusal, Dead, MemberKey, Role, Scope, Scopes};
 use crate::domain::member::audit::Deed;
 use crate::domain::member::executor::Executor;
 use crate::domain::member::invitation::take_duration;
@@ -102,7 +103,7 @@ pub async fn add(
         entry: amendment.entry(app),
         what: What::Key {
             key: Box::new(key.clone()),
-            parent: Some(with.hash.clone()),
+            needs: Some((with.id().to_owned(), AccessRefusal::Dead(Dead::Revoked))),
             revoke_others: false,
             current: Box::new(current.ok_or(ServiceError::NoExecutor)?),
         },
@@ -168,11 +169,18 @@ pub async fn revoke(
         details: [("key_id".to_owned(), json!(key_id))].into_iter().collect(),
     };
     let now = app.clock.now();
+    let document = exchange::read(app, exchange).await?;
+    let is_last_owner = document.is_some_and(|document| document.owners == [executor.clone()]);
     let done = amend(app, amendment, move |record: &mut Executor| {
         if !record.keys().iter().any(|key| key.id() == key_id) {
             return Err(AccessRefusal::NoKey.into());
         }
-        Ok(record.revoke_key(&key_id, now))
+        let revoked = record.revoke_key(&key_id, now);
+        let governs = |key: &MemberKey| key.standing(now).is_ok() && key.scopes.has(Scope::Manage);
+        if revoked && is_last_owner && !record.keys().iter().any(governs) {
+            return Err(AccessRefusal::LastKey.into());
+        }
+        Ok(revoked)
     })
     .await;
     app.isolate.doubt(exchange, executor);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::admit::{Joined, Plan, What, admit};
 use super::amend::Amendment;
 use super::executors::edit;
+use super::invitations::role_of;
 use super::keys::about;
 use super::{exchange, invitations};
 use crate::app::App;
@@ -16,7 +17,7 @@ use crate::domain::exchange::Exchange;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::ApiKey;
 use crate::domain::limits::EXECUTOR_BYTES;
-use crate::domain::member::access::{AccessRefusal, Kind, MemberKey, Role};
+use crate::domain::member::access::{AccessRefusal, Kind, MemberKey, Role, Useless};
 use crate::domain::member::audit::Deed;
 use crate::domain::member::executor::{Executor, REMOVED, Registration};
 use crate::domain::member::invitation::{Code, Invitation};
@@ -33,6 +34,11 @@ use crate::storage::{List, StoreError, layout};
 
 /// For this many milliseconds, an isolate trusts that an exchange has no room for one more member.
 const COUNTED: i64 = 60_000;
+/// How many ids are made for somebody who names none, until one is free.
+const DRAWS: usize = 5;
+/// How many ids there may be in an exchange for each member that it may have. Those of members who are
+/// gone are never given again.
+const IDS_FOR_EACH: usize = 10;
 /// How many ids one operation lists.
 const IDS: usize = 1_000;
 
@@ -54,6 +60,12 @@ pub struct Joining {
 }
 
 impl Joining {
+    /// Whether it says under which id it wants to register, or drew its key, so that trying again with
+    /// another id would be another registration.
+    fn is_named(&self) -> bool {
+        self.id.is_some() || self.drawn.is_some()
+    }
+
     /// Who registers under an id, and says nothing more.
     pub fn plain(id: ExecutorId, profile: Profile) -> Self {
         Self {
@@ -89,13 +101,22 @@ async fn run(
     exchange: ExchangeId,
     joining: Joining,
 ) -> (Result<Joined, ServiceError>, Rest) {
-    let plan = match prepare(&app, &exchange, joining).await {
-        Ok(Prepared::Plan(plan)) => *plan,
-        Ok(Prepared::Known(joined)) => return (Ok(joined), nothing()),
-        Err(error) => return (Err(error), nothing()),
-    };
-    // 3.
-    admit(app, exchange, plan).await
+    let mut draws = if joining.is_named() { 1 } else { DRAWS };
+    loop {
+        let plan = match prepare(&app, &exchange, joining.clone()).await {
+            Ok(Prepared::Plan(plan)) => *plan,
+            Ok(Prepared::Known(joined)) => return (Ok(joined), nothing()),
+            Err(error) => return (Err(error), nothing()),
+        };
+        // 3.
+        let (joined, rest) = admit(app.clone(), exchange.clone(), plan).await;
+        draws = draws.saturating_sub(1);
+        match joined {
+            // Somebody else was faster with the id that was made for it.
+            Err(ServiceError::AlreadyRegistered) if draws > 0 => rest.await,
+            joined => return (joined, rest),
+        }
+    }
 }
 
 /// What comes of looking at a registration before anything is written.
@@ -119,7 +140,10 @@ async fn prepare(
         return Ok(Prepared::Known(joined));
     }
     let invitation = match &joining.code {
-        Some(code) => Some(invitations::open(app, exchange, code).await?),
+        Some(code) => {
+            let key = joining.drawn.as_ref().map(ApiKey::hash);
+            Some(invitations::open(app, exchange, code, key.as_ref()).await?)
+        }
         None => None,
     };
     if let Some(invitation) = &invitation
@@ -129,9 +153,8 @@ async fn prepare(
             let problem = format!("must be {id}, for whom the invitation is, or be left out");
             return Err(ServiceError::Invalid(Invalid::new("executor_id", problem)));
         }
-        let record = load::<Executor>(app.store.as_ref(), &layout::executor(exchange, id)).await?;
-        if let Some(record) = record {
-            return one_more_key(app, exchange, joining, invitation, record).await;
+        if invitation.offer.adds_key {
+            return one_more_key(app, exchange, joining, invitation, id).await;
         }
     }
     // 2.
@@ -145,26 +168,24 @@ async fn prepare(
     if needs_invitation && !may_be_founded(document.as_ref(), &ids) {
         return Err(AccessRefusal::InvitationNeeded.into());
     }
-    mark_if_new(app, exchange).await?;
+    // Everything that can be refused is, before anything is written for the client.
     let is_free = !ids
         .iter()
         .any(|other| other.eq_ignore_ascii_case(executor.as_str()));
-    let founds =
-        is_free && exchange::found(app, exchange, &executor, document, ids.is_empty()).await?;
-    // Who may not join learns nothing about who has.
-    if needs_invitation && !founds {
+    let mut plan = new_record(app, exchange, joining, invitation.as_ref(), executor)?;
+    if ids.is_empty() && document.is_none() {
+        exchange::check_may_be_founded(app, exchange)?;
+    }
+    mark_if_new(app, exchange).await?;
+    let executor = plan.executor.clone();
+    if is_free && exchange::found(app, exchange, &executor, document, ids.is_empty()).await? {
+        plan.found();
+    } else if needs_invitation {
+        // Who may not join learns nothing about who has.
         return Err(AccessRefusal::InvitationNeeded.into());
     }
     check_is_free(app, exchange, &executor, &ids).await?;
-    new_record(
-        app,
-        exchange,
-        joining,
-        invitation.as_ref(),
-        executor,
-        founds,
-    )
-    .map(Prepared::Plan)
+    Ok(Prepared::Plan(plan))
 }
 
 /// Whether the exchange is not founded yet, or may have been left by a founder that died.
@@ -199,7 +220,7 @@ async fn known(
             found
                 .standing(app.clock.now())
                 .map_err(AccessRefusal::KeyIsDead)?;
-            let role = role_of(app, exchange, record.as_ref(), &executor).await?;
+            let role = role_of(app, exchange, &executor).await?;
             Ok(Some(Joined {
                 executor,
                 key: key.clone(),
@@ -208,19 +229,6 @@ async fn known(
         }
         _ => Err(AccessRefusal::TokenUsed.into()),
     }
-}
-
-/// What a member is in its exchange.
-async fn role_of(
-    app: &App,
-    exchange: &ExchangeId,
-    record: Option<&Executor>,
-    id: &ExecutorId,
-) -> Result<Role, StoreError> {
-    if exchange::is_owner(app, exchange, id).await? {
-        return Ok(Role::Owner);
-    }
-    Ok(record.map_or(Role::Member, |record| record.access.role))
 }
 
 /// The ids of all who are or were members.
@@ -235,7 +243,7 @@ async fn list_ids(app: &App, exchange: &ExchangeId) -> Result<Vec<String>, Store
             .await?;
         after = page.rows.last().map(|row| row.key.clone());
         let names = page.rows.iter();
-        let names = names.filter_map(|row| row.key.strip_prefix(&prefix)?.strip_suffix(".json"));
+        let names = names.filter_map(|row| layout::name_in(&prefix, &row.key));
         ids.extend(names.map(ToOwned::to_owned));
         if !page.more {
             return Ok(ids);
@@ -295,6 +303,9 @@ async fn check_is_free(
         return Ok(());
     }
     let full = || AccessRefusal::Full { limit }.into();
+    if ids.len() >= most.saturating_mul(IDS_FOR_EACH) {
+        return Err(full());
+    }
     let now = app.clock.now();
     let until = app.isolate.full.borrow().get(exchange).copied();
     if until.is_some_and(|until| until > now) {
@@ -325,14 +336,12 @@ fn new_record(
     joining: Joining,
     invitation: Option<&Invitation>,
     executor: ExecutorId,
-    founds: bool,
 ) -> Result<Box<Plan>, ServiceError> {
     let draw = || ApiKey::new(exchange, app.clock.random_bytes());
     let key = joining.drawn.unwrap_or_else(draw);
     let now = app.clock.now();
     let offer = invitation.map(|invitation| &invitation.offer);
-    let invited_as = offer.map_or(Role::Member, |offer| offer.role);
-    let role = if founds { Role::Owner } else { invited_as };
+    let role = offer.map_or(Role::Member, |offer| offer.role);
     let member_key = MemberKey {
         scopes: offer.map(|offer| offer.scopes.clone()).unwrap_or_default(),
         last4: Some(key.last4()),
@@ -377,7 +386,7 @@ fn new_record(
     }
     edit(app, exchange, &mut record, joining.profile)?;
     // Checks the size before anything is written, since nobody has vouched for this client yet.
-    let body = to_json(&record, "the profile", EXECUTOR_BYTES)?;
+    to_json(&record, "the profile", EXECUTOR_BYTES)?;
     let event = Event {
         event_id: app.clock.new_id(),
         batch_id: registration.batch_id,
@@ -393,7 +402,6 @@ fn new_record(
         entry,
         what: What::Record {
             record: Box::new(record),
-            body,
             event: Box::new(event),
         },
     }))
@@ -405,9 +413,15 @@ async fn one_more_key(
     exchange: &ExchangeId,
     joining: Joining,
     invitation: &Invitation,
-    record: Loaded<Executor>,
+    executor: &ExecutorId,
 ) -> Result<Prepared, ServiceError> {
-    let executor = record.document.id.clone();
+    let object = layout::executor(exchange, executor);
+    let record = load::<Executor>(app.store.as_ref(), &object).await?;
+    let is_member = |record: &Loaded<Executor>| record.document.access.removed_at.is_none();
+    let record = record.filter(is_member).ok_or(Useless::Revoked)?;
+    let executor = executor.clone();
+    let is_itself = invitation.created_by.as_ref() == Some(&executor);
+    let made_with = invitation.made_with.clone().filter(|_| is_itself);
     let draw = || ApiKey::new(exchange, app.clock.random_bytes());
     let new = joining.drawn.unwrap_or_else(draw);
     let now = app.clock.now();
@@ -437,14 +451,14 @@ async fn one_more_key(
         details,
     };
     Ok(Prepared::Plan(Box::new(Plan {
-        role: role_of(app, exchange, Some(&record.document), &executor).await?,
+        role: role_of(app, exchange, &executor).await?,
         executor,
         key: new,
         code: joining.code,
         entry: amendment.entry(app),
         what: What::Key {
             key: Box::new(key),
-            parent: None,
+            needs: made_with.map(|key| (key, Useless::Revoked.into())),
             revoke_others: invitation.offer.revoke_others,
             current: Box::new(record),
         },

@@ -386,6 +386,210 @@ fn there_is_room_for_so_many_invitations() {
     // Those that are over make room.
     world.pass(10 * MINUTE);
     world.invite("anna", json!({})).unwrap();
-    assert_eq!(world.store.keys("invitations/").len(), 1);
-    world.assert_sound("one is left");
+    let left = world.store.keys("invitations/").len();
+    assert_eq!(left, crate::domain::limits::INVITATIONS - 50 + 1);
+    world.assert_sound("some are left");
+}
+
+#[test]
+fn who_is_no_owner_any_more_invites_nobody() {
+    let mut world = World::new();
+    world.register("anna").unwrap();
+    let bert = world.key_of("bert");
+    world
+        .change("bert", "anna", json!({"role": "owner"}))
+        .unwrap();
+    let owner = world.code("bert", json!({"role": "owner"}));
+    let key = world.code("bert", json!({"executor_id": "anna"}));
+    let own = world
+        .invite_with(&bert, true, json!({"executor_id": "me"}))
+        .unwrap()
+        .code;
+    world
+        .change("bert", "anna", json!({"role": "member"}))
+        .unwrap();
+    for code in [&owner, &key] {
+        let outcome = world.enter(joining(None, Some(code)));
+        assert_eq!(
+            refused(outcome),
+            AccessRefusal::Invitation(Useless::Revoked)
+        );
+    }
+    world.enter(joining(None, Some(&own))).unwrap();
+    world.assert_settles("demoted");
+}
+
+#[test]
+fn an_invitation_for_a_new_id_never_opens_a_members_account() {
+    let mut world = World::new();
+    world.register("anna").unwrap();
+    let first = world.code("anna", json!({"executor_id": "bert", "role": "guest"}));
+    let second = world.code("anna", json!({"executor_id": "bert"}));
+    world.enter(joining(None, Some(&second))).unwrap();
+    let outcome = world.enter(joining(None, Some(&first)));
+    assert!(matches!(outcome, Err(ServiceError::AlreadyRegistered)));
+    assert_eq!(world.record("bert").keys().len(), 1);
+    world.assert_settles("twice invited");
+}
+
+#[test]
+fn who_was_made_an_owner_by_an_invitation_is_so_once() {
+    let mut world = World::new();
+    world.register("anna").unwrap();
+    let code = world.code("anna", json!({"executor_id": "bert", "role": "owner"}));
+    // Its writer dies before it ends the obligation.
+    drop(world.store.hold(Verb::Delete, "due/", 0, Moment::Before));
+    let app = world.invoke();
+    let work = async move { register(&app, home(), joining(None, Some(&code))).await };
+    let joined = world.start(work);
+    joined.forget();
+    assert_eq!(world.owners(), ["anna", "bert"]);
+    world.restart();
+    world
+        .change("bert", "anna", json!({"role": "member"}))
+        .unwrap();
+    world.run_ticks();
+    assert_eq!(world.owners(), ["anna"]);
+    world.assert_settles("once");
+}
+
+#[test]
+fn a_registration_that_is_refused_founds_nothing() {
+    let mut world = World::new();
+    let masked = json!({"notifications": [{"type": "ntfy", "topic": "a", "token": "••••abcd"}]});
+    let app = world.invoke();
+    let refused = Joining::plain(id("anna"), profile(&app, masked));
+    assert!(world.enter(refused).is_err());
+    assert!(
+        world.store.keys("").is_empty(),
+        "{:?}",
+        world.store.keys("")
+    );
+    let bert = world.enter(joining(Some("bert"), None)).unwrap();
+    assert_eq!(bert.role, Role::Owner);
+}
+
+#[test]
+fn strangers_leave_nothing_for_exchanges_that_cannot_be_founded() {
+    let mut world = World::new();
+    world.set_config("EXCHANGES", "work");
+    let outcome = world.enter(joining(Some("anna"), None));
+    assert_eq!(refused(outcome), AccessRefusal::NotFounded);
+    assert!(world.store.keys("").is_empty());
+}
+
+#[test]
+fn one_token_registers_one_id() {
+    let drawn = ApiKey::from_token(&home(), "00112233445566778899aabbccddeeff01234567");
+    for seed in 1..30 {
+        let mut world = World::new();
+        world.clock.seed.set(seed);
+        world.register("anna").unwrap();
+        let app = world.invoke();
+        let work: Vec<_> = ["bert", "cleo"]
+            .into_iter()
+            .map(|name| {
+                let ask = Joining {
+                    drawn: drawn.clone(),
+                    ..joining(Some(name), None)
+                };
+                let app = app.clone();
+                async move { register(&app, home(), ask).await }
+            })
+            .collect();
+        let outcomes = world.run(join_all(work));
+        let joined: Vec<_> = outcomes.into_iter().flatten().collect();
+        assert_eq!(joined.len(), 1);
+        let login = world.log_in(&joined[0].key).unwrap().unwrap();
+        assert_eq!(login.executor, joined[0].executor);
+        world.assert_settles("one token");
+        assert!(world.log_in(&joined[0].key).unwrap().is_some());
+    }
+}
+
+#[test]
+fn an_invitation_is_not_burnt_by_an_answer_that_got_lost() {
+    let drawn = ApiKey::from_token(&home(), "00112233445566778899aabbccddeeff01234567");
+    for commit in ["keys/", "executors/"] {
+        let mut world = World::new();
+        world.register("anna").unwrap();
+        let code = world.code("anna", json!({}));
+        let ask = Joining {
+            drawn: drawn.clone(),
+            ..joining(Some("bert"), Some(&code))
+        };
+        drop(world.store.hold(Verb::Put, commit, 0, Moment::Before));
+        let (app, first) = (world.invoke(), ask.clone());
+        world
+            .start(async move { register(&app, home(), first).await })
+            .forget();
+        world.restart();
+        let joined = world.enter(ask).unwrap();
+        assert_eq!(Some(joined.key.clone()), drawn, "{commit}");
+        world.assert_settles(commit);
+        assert!(world.log_in(&joined.key).unwrap().is_some());
+        assert_eq!(world.count_log("executor_registered"), 2);
+    }
+}
+
+#[test]
+fn members_keep_no_owner_from_inviting() {
+    let mut world = World::new();
+    world.register("anna").unwrap();
+    let bert = world.key_of("bert");
+    let mut made = 0;
+    while world
+        .invite_with(&bert, false, json!({"executor_id": "me"}))
+        .is_ok()
+    {
+        made += 1;
+        assert!(made < 50, "it does not end");
+    }
+    assert_eq!(made, crate::domain::limits::OWN_INVITATIONS);
+    world.invite("anna", json!({})).unwrap();
+}
+
+#[test]
+fn people_of_one_name_join_at_once() {
+    let mut world = World::new();
+    world.register("anna").unwrap();
+    let code = world.code("anna", json!({"display_name": "Ben", "max_uses": 3}));
+    let app = world.invoke();
+    let work: Vec<_> = (0..3)
+        .map(|_| {
+            let (app, code) = (app.clone(), code.clone());
+            async move { register(&app, home(), joining(None, Some(&code))).await }
+        })
+        .collect();
+    let joined = world.run(join_all(work));
+    let mut ids: Vec<_> = joined
+        .into_iter()
+        .map(|joined| joined.unwrap().executor)
+        .collect();
+    ids.sort();
+    assert_eq!(ids, [id("ben"), id("ben-2"), id("ben-3")]);
+    world.assert_settles("three of one name");
+}
+
+#[test]
+fn the_ids_of_an_exchange_are_bounded_too() {
+    let mut world = World::new();
+    world.set_config("LIMITS", r#"{"members": 2}"#);
+    world.enter(joining(Some("anna"), None)).unwrap();
+    let mut joined = 0;
+    loop {
+        let name = format!("m{joined}");
+        match world.enter(joining(Some(&name), None)) {
+            Ok(_) => world.remove(&name, "anna").unwrap(),
+            Err(error) => {
+                break assert_eq!(
+                    refused(Err::<(), _>(error)),
+                    AccessRefusal::Full { limit: 2 }
+                );
+            }
+        }
+        joined += 1;
+        assert!(joined < 100, "it does not end");
+    }
+    assert_eq!(joined, 19);
 }

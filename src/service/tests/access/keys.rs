@@ -58,6 +58,7 @@ fn a_key_that_is_revoked_takes_those_that_were_made_with_it_along() {
 #[test]
 fn another_isolate_hears_of_it_within_a_minute() {
     let mut world = World::new();
+    world.register("owner").unwrap();
     let key = world.key_of("anna");
     let elsewhere = isolate_over(
         Rc::new(world.store.clone()),
@@ -100,6 +101,7 @@ fn a_key_ends_at_its_moment_even_where_it_is_remembered() {
 #[test]
 fn a_key_is_not_made_with_one_that_is_revoked_meanwhile() {
     let mut world = World::new();
+    world.register("owner").unwrap();
     let first = world.key_of("anna");
     let first = world.member_key(&first);
     let app = world.invoke();
@@ -163,22 +165,12 @@ fn whoever_invites_itself_gets_no_more_than_its_key_has() {
     let bert = world.member_key(&bert);
     let wanted = json!({"label": "x", "scopes": ["read", "manage"], "expires_in": "P1D"});
     let (small, granted) = world.add_key("bert", &bert, wanted).unwrap();
-    let grant = world.log_in(&small).unwrap().unwrap().grant;
-    let offer_itself = |world: &mut World, what: Value| {
-        let inviter = Inviter {
-            by: Some(id("bert")),
-            key: Some(grant.clone()),
-            governs: false,
-        };
-        let (offer, expires_in) = Offer::parse(fields(what), Some(&id("bert"))).unwrap();
-        let app = world.invoke();
-        world.run(async move { invitations::make(&app, &home(), inviter, offer, expires_in).await })
-    };
+    let offer_itself = |world: &mut World, what: Value| world.invite_with(&small, false, what);
     let for_others = offer_itself(&mut world, json!({}));
     assert_eq!(refused(for_others.map(drop)), AccessRefusal::OwnersOnly);
     let for_others = offer_itself(&mut world, json!({"executor_id": "anna"}));
     assert_eq!(refused(for_others.map(drop)), AccessRefusal::OwnersOnly);
-    let made = offer_itself(&mut world, json!({"executor_id": "me", "role": "owner"})).unwrap();
+    let made = offer_itself(&mut world, json!({"executor_id": "me", "role": "guest"})).unwrap();
     assert_eq!(made.expires_at.since(world.now()), HOUR);
     let joined = world.enter(joining(None, Some(&made.code))).unwrap();
     assert_eq!(
@@ -191,7 +183,127 @@ fn whoever_invites_itself_gets_no_more_than_its_key_has() {
         (key.scopes, key.expires_at),
         (granted.scopes, granted.expires_at)
     );
+    // Neither the scopes of another, nor the end of all other keys.
+    let beyond = offer_itself(
+        &mut world,
+        json!({"executor_id": "me", "scopes": ["execute"]}),
+    );
+    assert!(matches!(beyond, Err(ServiceError::Invalid(_))));
+    for much in [
+        json!({"executor_id": "me", "revoke_others": true}),
+        json!({"executor_id": "me", "role": "owner"}),
+    ] {
+        let outcome = offer_itself(&mut world, much).map(drop);
+        assert_eq!(refused(outcome), AccessRefusal::FullKeyNeeded);
+    }
     world.assert_settles("itself");
+}
+
+#[test]
+fn a_small_key_of_an_owner_makes_no_owners() {
+    let mut world = World::new();
+    let first = world.key_of("anna");
+    world.register("bert").unwrap();
+    let first = world.member_key(&first);
+    let wanted = json!({"label": "x", "scopes": ["manage", "read"]});
+    let (small, _) = world.add_key("anna", &first, wanted).unwrap();
+    let made = world.invite_with(&small, true, json!({})).unwrap();
+    let joined = world
+        .enter(joining(Some("cleo"), Some(&made.code)))
+        .unwrap();
+    let scopes: Scopes = [Scope::Manage, Scope::Read].into();
+    assert_eq!(
+        world.member_key(&joined.key).scopes,
+        scopes,
+        "no more than it has itself"
+    );
+    for much in [json!({"role": "owner"}), json!({"executor_id": "bert"})] {
+        let outcome = world.invite_with(&small, true, much).map(drop);
+        assert_eq!(refused(outcome), AccessRefusal::FullKeyNeeded);
+    }
+}
+
+#[test]
+fn a_revoked_key_does_not_come_back_by_an_invitation() {
+    let mut world = World::new();
+    let first = world.key_of("anna");
+    let stolen = {
+        let code = world.code("anna", json!({"executor_id": "anna"}));
+        world.enter(joining(None, Some(&code))).unwrap().key
+    };
+    let back = world.invite_with(
+        &stolen,
+        true,
+        json!({"executor_id": "me", "revoke_others": true}),
+    );
+    let (back, others) = (
+        back.unwrap().code,
+        world.invite_with(&stolen, true, json!({})),
+    );
+    let others = others.unwrap().code;
+    world.revoke_key("anna", stolen.hash().id()).unwrap();
+    for code in [&back, &others] {
+        let outcome = world.enter(joining(None, Some(code)));
+        assert_eq!(
+            refused(outcome),
+            AccessRefusal::Invitation(Useless::Revoked)
+        );
+    }
+    assert!(world.log_in(&first).unwrap().is_some());
+    world.assert_settles("stolen");
+}
+
+#[test]
+fn the_last_owner_keeps_a_key_to_govern_with() {
+    let mut world = World::new();
+    let anna = world.key_of("anna");
+    let only = world.revoke_key("anna", anna.hash().id());
+    assert_eq!(refused(only), AccessRefusal::LastKey);
+    assert!(world.log_in(&anna).unwrap().is_some());
+    let code = world.code("anna", json!({"executor_id": "anna"}));
+    world.enter(joining(None, Some(&code))).unwrap();
+    world.revoke_key("anna", anna.hash().id()).unwrap();
+    world.assert_settles("another key");
+}
+
+#[test]
+fn a_full_record_prevents_nothing_that_an_owner_does() {
+    let mut world = World::new();
+    world.register("anna").unwrap();
+    let full = |length: usize| {
+        let header = "a".repeat(length);
+        let headers: serde_json::Map<_, _> =
+            (0..7).map(|n| (format!("X-{n}"), json!(header))).collect();
+        let channel = json!({"type": "webhook", "url": "https://example.com/", "headers": headers});
+        json!({ "notifications": vec![channel; 20] })
+    };
+    // The longest that is accepted.
+    let is_accepted = |length: usize| {
+        let mut other = World::new();
+        let app = other.invoke();
+        let mal = Joining::plain(id("mal"), profile(&app, full(length)));
+        other.enter(mal).is_ok()
+    };
+    let mut longest = 0;
+    for step in [1_024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1] {
+        if is_accepted(longest + step) {
+            longest += step;
+        }
+    }
+    let app = world.invoke();
+    let mal = Joining::plain(id("mal"), profile(&app, full(longest)));
+    let mal = world.enter(mal).unwrap();
+    let record = world.store.text("executors/exchange=home/mal.json").len();
+    assert!(
+        crate::domain::limits::EXECUTOR_BYTES - record < 200,
+        "{record}"
+    );
+    world
+        .change("mal", "anna", json!({"suspended": true, "role": "guest"}))
+        .unwrap();
+    world.revoke_key("mal", mal.key.hash().id()).unwrap();
+    world.remove("mal", "anna").unwrap();
+    world.assert_settles("a full record");
 }
 
 #[test]

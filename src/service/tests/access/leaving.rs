@@ -224,3 +224,155 @@ fn the_time_zone_of_the_exchange_counts_for_quiet_hours_that_name_none() {
     assert_eq!(world.sent().len(), 0);
     world.assert_sound("a time zone");
 }
+
+#[test]
+fn an_owner_who_is_removed_or_demoted_at_once_owns_nothing() {
+    let changes = [json!({"role": "guest"}), json!({"suspended": true})];
+    for seed in 1..40 {
+        for other in [None, Some(&changes[0]), Some(&changes[1])] {
+            let mut world = World::new();
+            world.clock.seed.set(seed);
+            world.register("anna").unwrap();
+            world.register("bert").unwrap();
+            let app = world.invoke();
+            let promote = Change::parse(&mut fields(json!({"role": "owner"}))).unwrap();
+            let (home, bert, anna) = (home(), id("bert"), Some(id("anna")));
+            let promoted = roles::change(&app, &home, &bert, anna.clone(), promote);
+            match other {
+                None => {
+                    let removed =
+                        removal::remove(&app, home.clone(), bert.clone(), anna.clone(), false);
+                    let _ = world.pool.run_until(join(removed, promoted));
+                }
+                Some(other) => {
+                    let other = Change::parse(&mut fields(other.clone())).unwrap();
+                    let other = roles::change(&app, &home, &bert, anna.clone(), other);
+                    let _ = world.pool.run_until(join(other, promoted));
+                }
+            }
+            world.go_on();
+            let access = world.record("bert").access;
+            let owns = world.owners().contains(&"bert".to_owned());
+            let may_own = access.is_active() && access.role != Role::Guest;
+            assert!(!owns || may_own, "{other:?}: {access:?}");
+            assert!(world.owners().contains(&"anna".to_owned()));
+            world.assert_settles("at once");
+        }
+    }
+}
+
+#[test]
+fn nobody_becomes_an_owner_who_is_suspended() {
+    let mut world = World::new();
+    world.register("anna").unwrap();
+    world.register("bert").unwrap();
+    world
+        .change("bert", "anna", json!({"suspended": true}))
+        .unwrap();
+    let promoted = world.change("bert", "anna", json!({"role": "owner"}));
+    assert_eq!(refused(promoted), AccessRefusal::IsOwner);
+    world
+        .change("bert", "anna", json!({"role": "owner", "suspended": false}))
+        .unwrap();
+    assert_eq!(world.owners(), ["anna", "bert"]);
+}
+
+#[test]
+fn a_thread_that_is_full_is_left_as_well() {
+    let mut world = World::new();
+    world.register("anna").unwrap();
+    world.register("mal").unwrap();
+    let full = world.create("mal").unwrap().reference;
+    let held = world.create("anna").unwrap().reference;
+    world.update(&held, "mal", set(Status::Claimed)).unwrap();
+    for size in [1_000_000, 100_000, 10_000, 1_000, 100] {
+        while world.update(&full, "mal", say(&"x".repeat(size))).is_ok() {
+            world.pass(1);
+        }
+    }
+    let status = world.update(
+        &full,
+        "mal",
+        call(json!({"status": "cancelled", "message": "y".repeat(500)})),
+    );
+    assert!(matches!(status, Err(ServiceError::TooLarge { .. })));
+    world.remove("mal", "anna").unwrap();
+    world.run_ticks();
+    let status = |world: &mut World, reference: &Ref| world.thread(reference).unwrap().state.status;
+    assert_eq!(status(&mut world, &full), Status::Cancelled);
+    assert_eq!(status(&mut world, &held), Status::Pending);
+    world.assert_settles("a full thread");
+}
+
+#[test]
+fn an_owner_ends_what_it_lacks_the_capabilities_for() {
+    let mut world = World::new();
+    for name in ["anna", "bert", "cleo"] {
+        world.register(name).unwrap();
+    }
+    let asked = world.ask("bert", json!({"requires": ["fly"]}));
+    assert!(
+        world
+            .update(&asked, "cleo", set(Status::Cancelled))
+            .is_err()
+    );
+    let done = world
+        .update(&asked, "anna", set(Status::Cancelled))
+        .unwrap();
+    assert_eq!((done.status, done.executor_id), (Status::Cancelled, None));
+    let asked = world.ask("bert", json!({"requires": ["fly"]}));
+    world.remove("bert", "anna").unwrap();
+    assert_eq!(
+        world.thread(&asked).unwrap().state.status,
+        Status::Cancelled
+    );
+}
+
+#[test]
+fn who_becomes_a_guest_is_not_told_of_what_was_put_off() {
+    let mut world = World::new();
+    world.register("anna").unwrap();
+    // It is 12:00.
+    let quiet = json!({"enabled": true, "start": "11:00", "end": "13:00"});
+    world.join(
+        "bert",
+        json!({"notifications": [{"type": "ntfy", "topic": "b"}],
+        "preferences": {"quiet_hours": quiet}}),
+    );
+    world.create("anna").unwrap();
+    assert_eq!(world.sent().len(), 0);
+    world
+        .change("bert", "anna", json!({"role": "guest"}))
+        .unwrap();
+    world.tick_after(2 * HOUR);
+    assert_eq!(world.sent().len(), 0);
+    world
+        .change("bert", "anna", json!({"role": "member"}))
+        .unwrap();
+    world.assert_settles("a guest");
+}
+
+#[test]
+fn an_owners_reply_is_an_answer_like_any_other() {
+    let mut world = World::new();
+    for name in ["anna", "bert"] {
+        world.register(name).unwrap();
+    }
+    world.join(
+        "cleo",
+        json!({"notifications": [{"type": "ntfy", "topic": "c"}],
+        "preferences": {"min_priority": "urgent"}}),
+    );
+    let reference = world.create("bert").unwrap().reference;
+    let question = json!({"mess": [{"status": {"code": "claimed"}}, {"status": {"code": "needs_input",
+        "questions": [{"field": "door", "question": "Which?"}]}}]});
+    world.update(&reference, "cleo", call(question)).unwrap();
+    world.sent();
+    let answer = call(json!({"mess": [{"reply": {"answers": {"door": "left"}}}]}));
+    world.update(&reference, "anna", answer).unwrap();
+    assert_eq!(
+        world.sent().len(),
+        1,
+        "who has asked waits for it, however low the priority"
+    );
+}

@@ -8,7 +8,7 @@ mod leaving;
 use super::*;
 use crate::domain::exchange::Exchange;
 use crate::domain::key::ApiKey;
-use crate::domain::member::access::{AccessRefusal, Dead, MemberKey, Role, Useless};
+use crate::domain::member::access::{AccessRefusal, Dead, MemberKey, Role, Scopes, Useless};
 use crate::domain::member::executor::Executor;
 use crate::domain::member::invitation::{Code, Offer};
 use crate::service::members::admit::Joined;
@@ -68,7 +68,30 @@ impl World {
             key: None,
             governs: true,
         };
-        let (offer, expires_in) = Offer::parse(fields(what), Some(&id(by))).unwrap();
+        let most = Scopes::default();
+        let (offer, expires_in) = Offer::parse(fields(what), Some(&id(by)), &most).unwrap();
+        self.pass(1);
+        let app = self.invoke();
+        self.run(async move { invitations::make(&app, &home(), inviter, offer, expires_in).await })
+    }
+
+    /// Makes an invitation with a key.
+    fn invite_with(
+        &mut self,
+        key: &ApiKey,
+        governs: bool,
+        what: Value,
+    ) -> Result<Made, ServiceError> {
+        let Login {
+            executor, grant, ..
+        } = self.log_in(key)?.unwrap();
+        let parsed = Offer::parse(fields(what), Some(&executor), &grant.key.scopes);
+        let (offer, expires_in) = parsed.map_err(ServiceError::Invalid)?;
+        let inviter = Inviter {
+            by: Some(executor),
+            key: Some(grant),
+            governs,
+        };
         self.pass(1);
         let app = self.invoke();
         self.run(async move { invitations::make(&app, &home(), inviter, offer, expires_in).await })
