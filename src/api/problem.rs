@@ -395,6 +395,7 @@ fn problem_of_refusal(refusal: Refusal) -> Problem {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "it has an arm for each refusal")]
 fn problem_of_access(refusal: AccessRefusal) -> Problem {
     match refusal {
         AccessRefusal::Dead(dead) => {

@@ -383,7 +383,7 @@ test("a guest sees nothing that is not addressed to it", async () => {
     ["PATCH", `requests/${secret}`, { status: "cancelled" }],
     ["POST", `requests/${secret}/lease`, { lease: "PT5M" }],
   ]) {
-    const answer = await guest.send(method, path, body, { "If-Match": '"1"' });
+    const answer = await guest.send(method, path, body, { "If-Match": '"99"' });
     refuses(answer, 404, "no_such_request");
     const unknown = await guest.send(method, path.replace(secret, "2025-01-01-ZZZZ"), body, {
       "If-Match": '"1"',
@@ -538,23 +538,61 @@ test("hostile names, ids, codes and tokens are refused in a sentence", async () 
 
 test("a registration whose answer got lost is answered again", async () => {
   const nobody = exchange.client(undefined, "lost");
+  const anna = await exchange.register("anna", { exchange: "lost" });
+  const { code } = (await anna.post("invitations", {})).body;
   const token = randomBytes(20).toString("hex");
-  const first = await nobody.post("register", { executor_id: "anna", token });
-  const again = await nobody.post("register", { executor_id: "anna", token });
-  assert.deepEqual([first.status, again.status], [201, 201]);
+  const ask = { executor_id: "ben", token, invitation: code };
+  const first = await nobody.post("register", ask);
+  const again = await nobody.post("register", ask);
+  assert.deepEqual([first.status, again.status], [201, 201], again.text);
   assert.equal(first.body.api_key, again.body.api_key);
-  assert.equal(again.body.role, "owner");
-  const other = { executor_id: "anna", token: randomBytes(20).toString("hex") };
+  const other = { executor_id: "ben", token: randomBytes(20).toString("hex") };
   refuses(await nobody.post("register", other), 409, "already_registered");
-  refuses(await nobody.post("register", { executor_id: "ben", token }), 409, "token_used");
-  const anna = exchange.client(first.body.api_key, "lost");
-  const second = await anna.post("executors/me/keys", { label: "second" });
-  assert.equal(second.status, 201);
-  const [key] = (await anna.get("executors/me/keys")).body.keys;
-  await anna.send("DELETE", `executors/me/keys/${key.id}`);
-  refuses(await nobody.post("register", { executor_id: "anna", token }), 409, "key_revoked");
+  refuses(await nobody.post("register", { executor_id: "cleo", token }), 409, "token_used");
+  const ben = exchange.client(first.body.api_key, "lost");
+  const [key] = (await ben.get("executors/me/keys")).body.keys;
+  await ben.send("DELETE", `executors/me/keys/${key.id}`);
+  refuses(await nobody.post("register", ask), 409, "key_revoked");
   const stored = [...(await exchange.objects()).values()].join("\n");
   assert.ok(!stored.includes(token), "nothing of it is stored but the hash");
+});
+
+test("a key gives away no more than it can do", async () => {
+  const anna = await exchange.register("anna", { exchange: "small" });
+  const made = await anna.post("executors/me/keys", { label: "bot", scopes: ["manage", "read"] });
+  const bot = exchange.client(made.body.api_key, "small");
+  for (const much of [{ role: "owner" }, { executor_id: "anna", revoke_others: true }]) {
+    refuses(await bot.post("invitations", much), 403, "full_key_needed", JSON.stringify(much));
+  }
+  refuses(await bot.post("invitations", { scopes: ["execute"] }), 400, "invalid");
+  const small = await invite(bot, {}, { executor_id: "ben" });
+  assert.deepEqual((await small.get("executors/me")).body.executor.key.scopes, ["read", "manage"]);
+  // The invitation ends with the key by which it was made.
+  const { code } = (await bot.post("invitations", {})).body;
+  await anna.send("DELETE", `executors/me/keys/${made.body.id}`);
+  const joined = await exchange
+    .client(undefined, "small")
+    .post("register", { executor_id: "cleo", invitation: code });
+  refuses(joined, 403, "invitation");
+  assert.equal(joined.body.reason, "revoked");
+  // Who owns the exchange alone keeps a key to govern it with.
+  const [only] = (await anna.get("executors/me/keys")).body.keys;
+  refuses(await anna.send("DELETE", `executors/me/keys/${only.id}`), 409, "last_key");
+  assert.equal((await anna.get("requests")).status, 200);
+});
+
+test("a member and its profile change together, or the profile is at another version", async () => {
+  const anna = await exchange.register("anna", { exchange: "together" });
+  const change = { kind: "person", display_name: "Anna" };
+  refuses(
+    await anna.patch("executors/me", change, { "If-Match": '"stale"' }),
+    412,
+    "version_differs",
+  );
+  assert.equal((await anna.get("executors")).body.executors[0].kind, undefined);
+  assert.equal((await anna.patch("executors/me", change)).status, 200);
+  const [row] = (await anna.get("executors")).body.executors;
+  assert.deepEqual([row.kind, row.display_name], ["person", "Anna"]);
 });
 
 test("everything that was done agrees", async () => {
