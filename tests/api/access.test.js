@@ -167,6 +167,17 @@ test("each call, by each role, with each scope", async () => {
   const callers = [
     { name: "the operator", client: exchange.client(OPERATOR, home), role: "operator" },
     { name: "nobody", client: exchange.client(undefined, home), role: "stranger" },
+    ...[
+      anna.key.slice(0, -1),
+      `${anna.key}0`,
+      anna.key.toUpperCase(),
+      "mess_matrix_",
+      "Bearer",
+    ].map((key) => ({
+      name: `the key ${key.length}`,
+      client: exchange.client(key, home),
+      role: "stranger",
+    })),
     {
       name: "a wrong key",
       client: exchange.client(`${anna.key.slice(0, -1)}x`, home),

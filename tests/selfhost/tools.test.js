@@ -14,12 +14,19 @@ import { asTarget, mess, openDirectory, SelfHosted } from "../support/selfhosted
 let store;
 let keys;
 let refs;
+/** The code of an invitation that nobody has used. */
+let code;
 before(async () => {
   store = await openDirectory();
   const exchange = await SelfHosted.start({ ...store, stop: async () => {} });
   const agent = await exchange.register("agent", { display_name: "The agent ✓" });
   const phone = await exchange.register("phone");
-  keys = [agent.key, phone.key];
+  const gone = await exchange.register("gone");
+  await agent.send("DELETE", "executors/gone");
+  const lost = (await agent.post("executors/me/keys", { label: "lost" })).body;
+  await agent.send("DELETE", `executors/me/keys/${lost.id}`);
+  ({ code } = (await agent.post("invitations", { executor_id: "later", role: "guest" })).body);
+  keys = [agent.key, phone.key, gone.key, lost.api_key];
   refs = [];
   for (let n = 0; n < 12; n += 1) {
     const ref = await agent.ask(`Errand ${n} 🚪`, { priority: n % 2 ? "urgent" : "normal" });
@@ -30,6 +37,8 @@ before(async () => {
       await phone.patch(`requests/${ref}`, done);
     }
   }
+  // The end of a membership is looked at once more after two minutes.
+  await exchange.tick(Date.now() + 240_000);
   await exchange.rest();
   await exchange.stop();
 });
@@ -47,16 +56,17 @@ async function copyOfStore() {
 /** Everything that a client can read. */
 async function readAll(exchange) {
   const answers = {};
-  for (const key of keys) {
+  for (const [at, key] of keys.entries()) {
     const client = exchange.client(key);
     const paths = ["executors", "executors/agent", "requests?limit=1000", "requests?limit=5"];
+    paths.push("exchange", "executors/me/keys", "invitations", "audit");
     for (const status of ["pending", "claimed", "completed"]) {
       paths.push(`requests?status=${status}`);
     }
     paths.push(...refs.map((ref) => `requests/${ref}`));
     for (const path of paths) {
       const { status, text, headers } = await client.get(path);
-      answers[`${key.slice(0, 12)} ${path}`] = [status, text, headers.get("ETag")];
+      answers[`${at} ${path}`] = [status, text, headers.get("ETag")];
     }
   }
   return answers;
@@ -102,6 +112,28 @@ test("the same answers from a directory, S3 and R2 after a copy", async () => {
     await onR2.stop();
   } finally {
     await rm(folder, { recursive: true });
+  }
+});
+
+test("after a copy and a reindexing, what was revoked is so, and invitations are what they were", async () => {
+  const copy = await copyOfStore();
+  try {
+    // A disk may lose the objects that say whose keys there are.
+    for (const key of (await copy.objects("keys/")).keys()) await copy.bucket().delete(key);
+    const { code: ended, stdout } = await mess(["reindex"], copy.env);
+    assert.equal(ended, 0, stdout);
+    const exchange = await SelfHosted.start({ ...copy, stop: async () => {} });
+    const statuses = [];
+    for (const key of keys) statuses.push((await exchange.client(key).get("requests")).status);
+    assert.deepEqual(statuses, [200, 200, 401, 401]);
+    const joined = await exchange.client().post("register", { invitation: code });
+    assert.deepEqual([joined.status, joined.body.role], [201, "guest"], joined.text);
+    await exchange.rest();
+    await exchange.stop();
+    const audited = await mess(["audit"], copy.env);
+    assert.equal(audited.code, 0, audited.stdout);
+  } finally {
+    await copy.stop();
   }
 });
 

@@ -4,12 +4,10 @@ use std::rc::Rc;
 
 use futures::FutureExt as _;
 use futures::future::join3;
-use uuid::Uuid;
 
 use super::amend::Governing as _;
-use super::{audit, invitations};
+use super::{audit, exchange, invitations};
 use crate::app::App;
-use crate::domain::exchange::Exchange;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::ApiKey;
 use crate::domain::member::access::{AccessRefusal, MemberKey, Role, Useless};
@@ -19,10 +17,10 @@ use crate::domain::member::invitation::{Code, Use};
 use crate::domain::thread::event::{Event, log_line};
 use crate::runtime::background::{Rest, nothing};
 use crate::service::due::obligations::{Obligation, Subject};
-use crate::service::{ServiceError, WRITE_WINDOW, keys};
+use crate::service::{ServiceError, keys};
 use crate::storage::cas::{Decision, Loaded, Target, load, swap};
 use crate::storage::index::write_log;
-use crate::storage::{Put, StoreError, encode, layout};
+use crate::storage::{Put, StoreError, layout};
 
 /// Who has registered.
 #[derive(Debug)]
@@ -343,40 +341,11 @@ pub async fn complete(app: &Rc<App>, obligation: &Obligation) -> Result<bool, Se
         if !makes_owner {
             return Ok(());
         }
-        promote(app, exchange_id, executor_id, obligation.id).await
+        exchange::promote(app, exchange_id, executor_id, obligation.id).await
     };
     let (told, noted, promoted) = join3(event, entry, owner).await;
     promoted?;
     Ok(told && noted)
-}
-
-/// Makes a member an owner who was invited as one, once. Whoever changes that later has the last word.
-async fn promote(
-    app: &App,
-    exchange: &ExchangeId,
-    executor: &ExecutorId,
-    id: Uuid,
-) -> Result<(), ServiceError> {
-    let (store, key) = (app.store.as_ref(), layout::exchange(exchange));
-    let current = load::<Exchange>(store, &key).await?;
-    let target = Target {
-        store,
-        clock: app.clock.as_ref(),
-        key: &key,
-        deadline: app.clock.now().plus_millis(WRITE_WINDOW),
-    };
-    let swapped = swap(target, current, &|_| None, &mut |stored: Option<
-        Exchange,
-    >| {
-        let mut stored = stored.ok_or(ServiceError::NoExchange)?;
-        if stored.changes.have(id) || !stored.add_owner(executor) {
-            return Ok(Decision::Keep(()));
-        }
-        stored.changes.note(id);
-        Ok(Decision::Put(encode(&key, &stored)?, None, ()))
-    })
-    .await;
-    Ok(swapped.result?)
 }
 
 /// Puts the object that says whose key it is once more: an earlier attempt may have deleted it. Nothing

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use serde_json::json;
+use uuid::Uuid;
 
 use super::amend::{Amendment, amend};
 use crate::app::App;
@@ -183,6 +184,59 @@ async fn swap_document(
 pub async fn ensure(app: &App, exchange: &ExchangeId) -> Result<Exchange, ServiceError> {
     let made = Exchange::new(exchange, Vec::new(), app.clock.now());
     make(app, exchange, made).await
+}
+
+/// Makes a member an owner who was invited as one by the mutation `id`, once. Whoever changes that later
+/// has the last word.
+///
+/// # Errors
+///
+/// Fails if there is no such exchange, or with the store's error.
+pub async fn promote(
+    app: &App,
+    exchange: &ExchangeId,
+    member: &ExecutorId,
+    id: Uuid,
+) -> Result<(), ServiceError> {
+    let decide = |stored: Option<Exchange>| {
+        let mut stored = stored.ok_or(ServiceError::NoExchange)?;
+        let is_new = !stored.changes.have(id) && stored.add_owner(member);
+        if is_new {
+            stored.changes.note(id);
+        }
+        Ok((stored, is_new))
+    };
+    let current = load(app.store.as_ref(), &layout::exchange(exchange)).await?;
+    swap_document(app, exchange, current, &decide)
+        .await
+        .map(drop)
+}
+
+/// Makes sure that who is no member owns nothing, whoever made it an owner meanwhile.
+///
+/// # Errors
+///
+/// Fails with the store's error.
+pub async fn drop_owner(
+    app: &App,
+    exchange: &ExchangeId,
+    former: &ExecutorId,
+) -> Result<(), ServiceError> {
+    let current = load::<Exchange>(app.store.as_ref(), &layout::exchange(exchange)).await?;
+    if !current
+        .as_ref()
+        .is_some_and(|current| current.document.is_owned_by(former))
+    {
+        return Ok(());
+    }
+    let decide = |stored: Option<Exchange>| {
+        let mut stored = stored.ok_or(ServiceError::NoExchange)?;
+        let is_dropped = stored.drop_owner(former);
+        Ok((stored, is_dropped))
+    };
+    swap_document(app, exchange, current, &decide)
+        .await
+        .map(drop)
 }
 
 /// What an owner changes about an exchange.

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::amend::{Amendment, Governing as _};
 use super::authenticate::BELIEVED;
-use super::{audit, invitations};
+use super::{audit, exchange, invitations};
 use crate::app::App;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{ExchangeId, ExecutorId};
@@ -149,7 +149,7 @@ async fn run(app: Rc<App>, removal: Removal) -> (Result<(), ServiceError>, Rest)
         // If the member was an owner, the tick goes on.
         Err(failure) => return (Err(failure.into()), nothing()),
     }
-    if let Err(error) = drop_ownership(&app, &removal).await {
+    if let Err(error) = exchange::drop_owner(&app, &removal.exchange, &removal.executor).await {
         return (Err(error), nothing());
     }
     // 4. The obligation stays, because the tick has to do the last step again.
@@ -236,33 +236,6 @@ async fn end_record(
     .await
 }
 
-/// Makes sure that who is removed owns nothing, whoever made it an owner meanwhile.
-async fn drop_ownership(app: &App, removal: &Removal) -> Result<(), ServiceError> {
-    let key = layout::exchange(&removal.exchange);
-    let current = load::<Exchange>(app.store.as_ref(), &key).await?;
-    let is_owner = |current: &Loaded<Exchange>| current.document.is_owned_by(&removal.executor);
-    if !current.as_ref().is_some_and(is_owner) {
-        return Ok(());
-    }
-    let target = Target {
-        store: app.store.as_ref(),
-        clock: app.clock.as_ref(),
-        key: &key,
-        deadline: app.clock.now().plus_millis(WRITE_WINDOW),
-    };
-    let swapped = swap(target, current, &|_| None, &mut |stored: Option<
-        Exchange,
-    >| {
-        let mut stored = stored.ok_or(ServiceError::NoExchange)?;
-        if !stored.drop_owner(&removal.executor) {
-            return Ok(Decision::Keep(()));
-        }
-        Ok(Decision::Put(encode(&key, &stored)?, None, ()))
-    })
-    .await;
-    Ok(swapped.result?)
-}
-
 /// Goes on with a removal whose writer may have died: ends the record if only the ownership was taken.
 /// Returns whether the removal was committed.
 ///
@@ -276,7 +249,7 @@ pub async fn complete(app: &App, removal: &Removal) -> Result<bool, ServiceError
         return Ok(false);
     };
     if record.document.access.changes.have(removal.entry.id) {
-        drop_ownership(app, removal).await?;
+        exchange::drop_owner(app, &removal.exchange, &removal.executor).await?;
         return Ok(true);
     }
     let exchange = load::<Exchange>(store, &layout::exchange(&removal.exchange)).await?;

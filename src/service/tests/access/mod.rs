@@ -1,5 +1,6 @@
 //! Who may join, what members may do, and how they go.
 
+mod auditor;
 mod crashes;
 mod joining;
 mod keys;
