@@ -42,6 +42,10 @@ pub const DUE: &str = "due/";
 /// so that they do not hide any, however many deliveries there are.
 pub const DELIVERIES: &str = "due/deliveries/";
 
+/// Obligations of memberships that have ended, in the order in which they are due. They come last, so that
+/// they hold up nothing else, however many members come and go.
+pub const DEPARTURES: &str = "due/departures/";
+
 /// An object for trying the store.
 pub fn trial(id: Uuid) -> String {
     format!("conformance/{id}")
@@ -125,6 +129,11 @@ pub fn due_delivery(at: Timestamp, exchange: &ExchangeId, id: Uuid) -> String {
     format!("{DELIVERIES}{:013}-{exchange}-{id}.json", at.millis())
 }
 
+/// The obligation of a membership that has ended, due at `at`.
+pub fn due_departure(at: Timestamp, id: Uuid) -> String {
+    format!("{DEPARTURES}{:013}-{id}.json", at.millis())
+}
+
 /// The exchange of the delivery obligation under `key`.
 pub fn delivery_exchange(key: &str) -> Option<&str> {
     let name = key.strip_prefix(DELIVERIES)?.get(14..)?;
@@ -146,7 +155,9 @@ pub fn due_at(key: &str) -> Option<Timestamp> {
 
 fn due_name(key: &str) -> Option<(&'static str, &str)> {
     let split = |folder| Some((folder, key.strip_prefix(folder)?));
-    split(DELIVERIES).or_else(|| split(DUE))
+    split(DELIVERIES)
+        .or_else(|| split(DEPARTURES))
+        .or_else(|| split(DUE))
 }
 
 /// The progress of importing another MESS server's bucket.
@@ -332,6 +343,9 @@ mod tests {
         assert!(late < delivery, "deliveries come after all that recovers");
         assert_eq!(due_at(&delivery), Some(Timestamp::from_millis(5)));
         assert_eq!(delivery_exchange(&delivery), Some("home"));
+        let departure = due_departure(Timestamp::from_millis(5), Uuid::nil());
+        assert!(delivery < departure, "departures come last");
+        assert_eq!(due_at(&departure), Some(Timestamp::from_millis(5)));
         let odd = ExchangeId::parse("a-1_b-2", "").unwrap();
         let delivery = due_delivery(Timestamp::from_millis(5), &odd, Uuid::max());
         assert_eq!(delivery_exchange(&delivery), Some("a-1_b-2"));

@@ -196,6 +196,7 @@ impl Obligation {
     pub fn key_at(&self, at: Timestamp) -> String {
         match &self.subject {
             Subject::Deliveries(chunk) => layout::due_delivery(at, &chunk.exchange_id, self.id),
+            Subject::Removal { .. } => layout::due_departure(at, self.id),
             _ => layout::due(at, self.id),
         }
     }

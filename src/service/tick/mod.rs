@@ -46,7 +46,8 @@ const FIRST_RETRY: i64 = 60_000;
 
 /// Looks at the obligations that are due at `now`, oldest first. It looks first at those that
 /// recover and announce, several at once. Then it attempts deliveries, one chunk after the other,
-/// taking turns between exchanges. It does as much as one invocation may.
+/// taking turns between exchanges. Last come memberships that have ended. It does as much as one
+/// invocation may.
 ///
 /// # Errors
 ///
@@ -72,12 +73,12 @@ pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), FormatError> {
         },
         announced: RefCell::default(),
     };
-    let due = list_due(app, layout::DUE, now).await?;
+    let Due { due, more } = list_due(app, layout::DUE, now).await?;
     stream::iter(due)
         .for_each_concurrent(PARALLEL, |key| work.look_at(key, PAGE_OPERATIONS))
         .await;
     let mut announced: BTreeMap<String, Obligation> = work.announced.take().into_iter().collect();
-    let mut due = list_due(app, layout::DELIVERIES, now).await?;
+    let mut due = list_due(app, layout::DELIVERIES, now).await?.due;
     // For any other tick, the deliveries of a batch that this tick has committed are due only in a
     // minute.
     let listed: HashSet<_> = due.iter().cloned().collect();
@@ -96,20 +97,38 @@ pub async fn tick(app: &Rc<App>, now: Timestamp) -> Result<(), FormatError> {
             None => work.look_at(key, CHUNK_OPERATIONS).await,
         }
     }
+    if more {
+        for key in list_due(app, layout::DEPARTURES, now).await?.due {
+            work.look_at(key, PAGE_OPERATIONS).await;
+        }
+    }
     Ok(())
+}
+
+/// Obligations that are due.
+struct Due {
+    /// Their keys.
+    due: Vec<String>,
+    /// Whether there may be departures, as far as the list shows. A tick lists them only then.
+    more: bool,
 }
 
 /// The keys directly in `folder` that are due at `now`. Lists only a limited number, the oldest
 /// ones.
-async fn list_due(app: &App, folder: &str, now: Timestamp) -> Result<Vec<String>, StoreError> {
-    // Keys are ordered by time, and the keys of the other folder come after them.
-    let is_here = |key: &String| folder != layout::DUE || !key.starts_with(layout::DELIVERIES);
+async fn list_due(app: &App, folder: &str, now: Timestamp) -> Result<Due, StoreError> {
+    // Keys are ordered by time, and the keys of the other folders come after them.
+    let is_other =
+        |key: &str| key.starts_with(layout::DELIVERIES) || key.starts_with(layout::DEPARTURES);
+    let is_here = |key: &String| folder != layout::DUE || !is_other(key);
+    let mut more = false;
     let is_due = |key: &String| layout::due_at(key).is_none_or(|at| at <= now);
     let mut due: Vec<String> = Vec::new();
     for _ in 0..PAGES {
         let query = List::keys(folder, due.last().map(String::as_str), 1_000);
         let page = app.store.list(query).await?;
         let listed = page.rows.len();
+        let last = page.rows.last().map(|row| row.key.as_str());
+        more = page.more || last.is_some_and(|key| key.starts_with(layout::DEPARTURES));
         let keys = page.rows.into_iter().map(|row| row.key);
         let before = due.len();
         due.extend(keys.take_while(|key| is_here(key) && is_due(key)));
@@ -117,7 +136,7 @@ async fn list_due(app: &App, folder: &str, now: Timestamp) -> Result<Vec<String>
             break;
         }
     }
-    Ok(due)
+    Ok(Due { due, more })
 }
 
 /// Orders keys by turns: the first key of each exchange, then the second of each, and so on. So an

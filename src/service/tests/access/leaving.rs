@@ -376,3 +376,34 @@ fn an_owners_reply_is_an_answer_like_any_other() {
         "who has asked waits for it, however low the priority"
     );
 }
+
+#[test]
+fn members_who_come_and_go_hold_up_nobody() {
+    let mut world = World::new();
+    world.register("anna").unwrap();
+    world.register("bert").unwrap();
+    for n in 0..120 {
+        let name = format!("m{n}");
+        world.register(&name).unwrap();
+        world.remove(&name, &name).unwrap();
+    }
+    world.pass(SECOND);
+    let reference = world.create("anna").unwrap().reference;
+    let claim = call(json!({"status": "claimed", "lease": "PT1M"}));
+    world.update(&reference, "bert", claim).unwrap();
+    // The lease ends after all removals are due, and the first tick after it applies that.
+    world.tick_after(61 * SECOND);
+    assert_eq!(
+        world.thread(&reference).unwrap().state.status,
+        Status::Pending
+    );
+    assert!(
+        !world.store.keys("due/departures/").is_empty(),
+        "they take their time"
+    );
+    for _ in 0..20 {
+        world.tick_after(61 * SECOND);
+    }
+    assert!(world.store.keys("due/departures/").is_empty());
+    world.assert_settles("come and gone");
+}
