@@ -107,6 +107,9 @@ pub const PAGE_MAX: usize = 1000;
 pub const LIST_BYTES: usize = 2 * 1024 * 1024;
 /// Most index entries that one list call examines, whatever its filters.
 pub const LIST_EXAMINED: usize = 1000;
+/// The same for a guest. A cursor names the last entry that was examined, and for a guest that should be
+/// one of its own.
+pub const GUEST_EXAMINED: usize = 10_000;
 
 #[cfg(test)]
 #[path = "limits_tests.rs"]

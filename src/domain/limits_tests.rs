@@ -111,6 +111,7 @@ fn groups() -> Vec<(&'static str, Vec<Row>)> {
             ("PAGE_DEFAULT", "rows of a page when you do not say", number(PAGE_DEFAULT)),
             ("PAGE_MAX", "rows of a page", number(PAGE_MAX)),
             ("LIST_EXAMINED", "index entries that one call examines", number(LIST_EXAMINED)),
+            ("GUEST_EXAMINED", "index entries that one call of a guest examines", number(GUEST_EXAMINED)),
             ("LIST_BYTES", "what the rows of a page hold, about", bytes(LIST_BYTES)),
         ]),
     ]

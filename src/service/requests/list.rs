@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::app::App;
 use crate::domain::cursor::Cursor;
 use crate::domain::ids::{ExchangeId, ExecutorId};
-use crate::domain::limits::{LIST_BYTES, LIST_EXAMINED, ROW_INTENT_CHARS};
+use crate::domain::limits::{GUEST_EXAMINED, LIST_BYTES, LIST_EXAMINED, ROW_INTENT_CHARS};
 use crate::domain::thread::state::ThreadState;
 use crate::domain::thread::status::{Priority, Status};
 use crate::domain::time::Timestamp;
@@ -40,6 +40,14 @@ impl Filter {
             && self.requestor.is_none()
             && self.executor.is_none()
             && self.guest.is_none()
+    }
+
+    /// How many entries one call examines.
+    fn most_examined(&self) -> usize {
+        match self.guest {
+            Some(_) => GUEST_EXAMINED,
+            None => LIST_EXAMINED,
+        }
     }
 
     fn admits(&self, state: &ThreadState) -> bool {
@@ -96,7 +104,8 @@ pub async fn list(
     let mut seen = HashSet::new();
     let (mut examined, mut bytes) = (0_usize, 0_usize);
     let now = app.clock.now();
-    while examined < LIST_EXAMINED {
+    let most = filter.most_examined();
+    while examined < most {
         let wanted = limit.saturating_sub(threads.len());
         let query = List {
             prefix: &prefix,
@@ -139,7 +148,7 @@ pub async fn list(
                 threads.push(state);
             }
             let full = threads.len() >= limit || bytes >= LIST_BYTES;
-            if rest && (full || examined >= LIST_EXAMINED) {
+            if rest && (full || examined >= most) {
                 let next = position(after.as_deref());
                 return Ok(Listed { threads, next });
             }

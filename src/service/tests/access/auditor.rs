@@ -52,7 +52,7 @@ fn an_entry_of_the_audit_in_the_wrong_place() {
     let mut world = world();
     let entry = world.store.keys("audit/").remove(0);
     change(&world, &entry, |entry| {
-        entry["at"] = json!("2025-01-01T00:00:00.000Z")
+        entry["at"] = json!("2025-01-01T00:00:00.000Z");
     });
     found(&mut world, "is not where its entry belongs");
 }
@@ -62,7 +62,7 @@ fn an_owner_who_is_no_member() {
     let mut world = world();
     let document = "exchanges/exchange=home.json";
     change(&world, document, |document| {
-        document["owners"] = json!(["anna", "nobody"])
+        document["owners"] = json!(["anna", "nobody"]);
     });
     found(&mut world, "nobody owns home and is no member");
 }

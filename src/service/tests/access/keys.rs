@@ -602,3 +602,36 @@ fn a_guest_hears_only_of_what_is_addressed_to_it() {
     world.update(&own, "bert", set(Status::Claimed)).unwrap();
     assert_eq!(world.sent().len(), 2, "its own");
 }
+
+#[test]
+fn the_pages_of_a_guest_name_nothing_that_is_not_addressed_to_it() {
+    let mut world = World::new();
+    world.register("anna").unwrap();
+    let code = world.code("anna", json!({"executor_id": "gast", "role": "guest"}));
+    world.enter(joining(None, Some(&code))).unwrap();
+    let mut own = vec![world.create("gast").unwrap().reference];
+    for _ in 0..1_500 {
+        world.pass(7);
+        world.create("anna").unwrap();
+    }
+    world.pass(7);
+    own.push(world.create("gast").unwrap().reference);
+    own.reverse();
+    let filter = Filter {
+        guest: Some(id("gast")),
+        ..Filter::default()
+    };
+    let (mut seen, mut cursor) = (Vec::new(), None);
+    loop {
+        let (app, filter, after) = (world.invoke(), filter.clone(), cursor.clone());
+        let page = world.run(async move { list(&app, &home(), &filter, 1, after.as_ref()).await });
+        let page = page.unwrap();
+        seen.extend(page.threads.into_iter().map(|state| state.reference));
+        cursor = page.next;
+        match &cursor {
+            Some(cursor) => assert!(own.contains(&cursor.reference), "{cursor:?}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, own);
+}
