@@ -8,13 +8,16 @@ use crate::domain::member::access::{AccessRefusal, Scope};
 use crate::domain::quota::Quota;
 use crate::domain::text::{Fields, Invalid};
 use crate::domain::thread::posted::NewRequest;
+use crate::domain::thread::state::ThreadState;
 use crate::domain::thread::transition::Update;
 use crate::service::ServiceError;
 use crate::service::requests::create::create;
 use crate::service::requests::list::list as list_requests;
 use crate::service::requests::read;
 use crate::service::requests::update::{Request, update};
-use crate::service::requests::view::{Changed, ListQuery, Page, Posted, Reading, entity_tag};
+use crate::service::requests::view::{
+    Changed, Events, ListQuery, Page, Posted, Reading, entity_tag,
+};
 
 /// 201 with the ref of a new request.
 pub async fn post(mut call: Call) -> Result<Reply, ApiError> {
@@ -48,10 +51,7 @@ pub async fn get(call: Call) -> Result<Reply, ApiError> {
     let document = caller.found(document)?;
     let mut thread = document.glance()?;
     let now = call.app.clock.now();
-    // A guest is not told that there is something that is not for it.
-    if caller.is_guest() && !thread.state.is_addressed_to(&caller.executor) {
-        return Err(ServiceError::NoThread.into());
-    }
+    check_may_read(&caller, &thread.state)?;
     let version = thread.state.version_as_of(now);
     let known = call
         .header("If-None-Match")
@@ -67,6 +67,27 @@ pub async fn get(call: Call) -> Result<Reply, ApiError> {
         Reply::json(200, &reading)
     };
     Ok(reply.header("ETag", entity_tag(version)))
+}
+
+/// 200 with everything that happened to a request, in order.
+pub async fn events(call: Call) -> Result<Reply, ApiError> {
+    let caller = call.caller(Scope::Read).await?;
+    let reference = call.reference()?;
+    let document = read::document(&call.app, &caller.exchange, &reference).await;
+    let document = caller.found(document)?;
+    let thread = document.glance()?;
+    check_may_read(&caller, &thread.state)?;
+    let events = Events::of(&thread).map_err(|error| document.unreadable(&error))?;
+    Ok(Reply::json(200, &events))
+}
+
+/// Checks that a request is for the eyes of the caller. A guest is not told that there is something that
+/// is not for it.
+fn check_may_read(caller: &Caller, state: &ThreadState) -> Result<(), ApiError> {
+    if caller.is_guest() && !state.is_addressed_to(&caller.executor) {
+        return Err(ServiceError::NoThread.into());
+    }
+    Ok(())
 }
 
 /// 200 with the status after the change.

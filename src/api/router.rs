@@ -132,6 +132,10 @@ const ROUTES: &[Route] = &[
         ],
     },
     Route {
+        path: "/api/v1/exchanges/:exchange_id/requests/:ref/events",
+        methods: &[(GET, |call| Box::pin(requests::events(call)))],
+    },
+    Route {
         path: "/api/v1/exchanges/:exchange_id/requests/:ref/lease",
         methods: &[(POST, |call| Box::pin(requests::renew(call)))],
     },

@@ -102,6 +102,7 @@ const CALLS = (ref) => [
   // [method, path, body, scopes of which one is needed, who may beside members, other limits]
   ["GET", "requests", undefined, READ, "guest"],
   ["GET", `requests/${ref}`, undefined, READ, "hidden"],
+  ["GET", `requests/${ref}/events`, undefined, READ, "hidden"],
   ["POST", "requests", {}, REQUEST, "guest"],
   ["PATCH", `requests/${ref}`, { mess: [{ note: 1 }], status: 1 }, undefined, "guest"],
   ["PATCH", `requests/${ref}`, { status: "claimed" }, EXECUTE, "hidden"],
@@ -389,6 +390,7 @@ test("a guest sees nothing that is not addressed to it", async () => {
   }
   for (const [method, path, body] of [
     ["GET", `requests/${secret}`],
+    ["GET", `requests/${secret}/events`],
     ["PATCH", `requests/${secret}`, { status: "claimed" }],
     ["PATCH", `requests/${secret}`, { mess: [{ note: "hi" }] }],
     ["PATCH", `requests/${secret}`, { status: "cancelled" }],

@@ -281,3 +281,77 @@ test("blocks that act, malformed in every way", async () => {
   await exchange.rest();
   assert.deepEqual(await exchange.objects(), kept);
 });
+
+test("however a request ends, its outcome says how", async () => {
+  for (const [change, text, content] of [
+    [{ status: "completed", message: "It is locked" }, "It is locked", null],
+    [{ status: "completed" }, null, null],
+    [{ mess: [response("Yes,", "locked")] }, "Yes,\nlocked", ["Yes,", "locked"]],
+    [{ mess: [{ response: { content: "Yes" } }] }, "Yes", ["Yes"]],
+    [{ status: "failed", reason: "no key" }, "no key", null],
+    [{ status: "declined", message: "not today" }, "not today", null],
+    [{ mess: [status("partial", { message: "half of it" })] }, "half of it", null],
+    [{ mess: [response("done")], status: "partial" }, "done", ["done"]],
+    [{ mess: [response({ image: "data:image/png;base64,AA==" })] }, null, undefined],
+  ]) {
+    const ref = await agent.ask("Is the door locked?");
+    await phone.patch(`requests/${ref}`, { status: "claimed" });
+    assert.equal((await read(ref)).outcome, undefined, "it is not over");
+    const ended = await phone.patch(`requests/${ref}`, change);
+    assert.equal(ended.status, 200, ended.text);
+    const { outcome, details } = await read(ref);
+    assert.deepEqual([outcome.status, outcome.from], [ended.body.status, "phone"]);
+    assert.equal(outcome.text, text, JSON.stringify(change));
+    if (content !== undefined) assert.deepEqual(outcome.content, content);
+    if (change.message) assert.equal(details.message, change.message);
+  }
+  const withdrawn = await agent.ask("Never mind");
+  await agent.patch(`requests/${withdrawn}`, { mess: [{ cancel: { reason: "found it" } }] });
+  const { outcome } = await read(withdrawn);
+  assert.deepEqual(
+    [outcome.status, outcome.text, outcome.from],
+    ["cancelled", "found it", "agent"],
+  );
+});
+
+test("what was delivered before the end is the outcome, and what others wrote is not", async () => {
+  const ref = await agent.ask("Measure the room");
+  await write(phone, ref, status("claimed"));
+  const delivered = { response: { content: ["21 degrees"], data: { celsius: 21 } } };
+  await phone.patch(`requests/${ref}`, { mess: [delivered, status("in-progress")] });
+  await write(tablet, ref, { response: { text: "I think 30" } });
+  await write(phone, ref, status("completed"));
+  await write(tablet, ref, response("Really 30"));
+  const { outcome } = await read(ref);
+  assert.deepEqual([outcome.text, outcome.data], ["21 degrees", { celsius: 21 }]);
+});
+
+test("every event of a request can be read, in order", async () => {
+  const ref = await agent.ask("Is the door locked?", { priority: "elevated" });
+  await phone.patch(`requests/${ref}`, { status: "claimed", message: "on my way" });
+  await write(phone, ref, response("Yes"));
+  const answer = await agent.get(`requests/${ref}/events`);
+  assert.equal(answer.status, 200, answer.text);
+  const told = answer.body.events.map(({ type, from, status, message }) => [
+    type,
+    from,
+    status,
+    message,
+  ]);
+  assert.deepEqual(told, [
+    ["thread_created", "agent", undefined, undefined],
+    ["message_added", "agent", undefined, undefined],
+    ["status_changed", "phone", "claimed", "on my way"],
+    ["status_changed", "phone", "completed", undefined],
+    ["message_added", "phone", undefined, undefined],
+  ]);
+  const [created, , claimed, , last] = answer.body.events;
+  assert.equal(created.request.intent, "Is the door locked?");
+  assert.deepEqual([claimed.previous_status, claimed.executor_id], ["pending", "phone"]);
+  assert.deepEqual(last.mess, [response("Yes")]);
+  await exchange.rest();
+  const logged = (await exchange.log()).filter((line) => line.thread_ref === ref);
+  const ids = (list, name) => list.map((event) => event[name]).sort();
+  assert.deepEqual(ids(answer.body.events, "id"), ids(logged, "event_id"));
+  assertRefused(await agent.get("requests/2025-01-01-ZZZZ/events"), 404, "no_such_request");
+});

@@ -72,6 +72,14 @@ test("register, post, claim, complete, read", async () => {
       executor_id: "phone",
       priority: "normal",
       version: 3,
+      outcome: {
+        status: "completed",
+        text: "Door is locked ✓",
+        content: ["Door is locked ✓"],
+        data: null,
+        from: "phone",
+        ts: updated_at,
+      },
     });
     assert.match(created_at, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
     assert.ok(updated_at > created_at);

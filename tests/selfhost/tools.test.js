@@ -165,7 +165,7 @@ test("what the disk lost is found by the audit and mended by reindexing", async 
   const sound = await mess(["audit"], copy.env);
   assert.equal(sound.code, 0, sound.stdout);
   // What presses has a timer.
-  assert.match(sound.stdout, /^12 threads, \d+ events, 2 executors, 6 obligations: sound$/m);
+  assert.match(sound.stdout, /^12 threads, \d+ events, 3 executors, 6 obligations: sound$/m);
 
   // As a power cut leaves files: empty, half, gone.
   await truncate(at(`threads/exchange=home/${refs[2]}.json`));

@@ -197,16 +197,30 @@ impl StatusChanged {
     }
 }
 
-/// What was said about the current status: the details of the change that led to it, and of later
+/// The name under which a remark stands among the details.
+const MESSAGE: &str = "message";
+
+/// What was said about the current status: its remark and the details of the change that led to it, and of later
 /// changes that only add details.
 pub fn details<'a>(
     changes: impl DoubleEndedIterator<Item = &'a StatusChanged>,
 ) -> Map<String, Value> {
     let mut details = Map::new();
-    for change in changes.rev() {
-        for (name, value) in &change.extra {
+    for change in changes
+        .rev()
+        .filter(|change| change.nudge.is_none() || change.moves())
+    {
+        let message = change
+            .message
+            .as_ref()
+            .map(|text| (MESSAGE, Value::from(text.as_str())));
+        let extra = change
+            .extra
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone()));
+        for (name, value) in extra.chain(message) {
             if change.nudge.is_none() && !details.contains_key(name) {
-                details.insert(name.clone(), value.clone());
+                details.insert(name.to_owned(), value);
             }
         }
         if change.moves() {

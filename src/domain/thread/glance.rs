@@ -3,14 +3,20 @@
 
 use serde::Deserialize;
 use serde::de::Error as _;
-use serde_json::Error;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Error, Map, Value};
+use uuid::Uuid;
 
-use super::event::{StatusChanged, details};
+use super::event::{MessageAdded, StatusChanged, details};
+use super::outcome::{Outcome, response_in};
 use super::state::ThreadState;
 use crate::domain::ids::ExecutorId;
 use crate::domain::time::Timestamp;
+
+/// The type of an event by which something was written.
+pub const WRITTEN: &str = "message_added";
+/// The type of an event by which the status changed.
+pub const CHANGED: &str = "status_changed";
 
 /// A thread document at a glance.
 #[derive(Debug, Deserialize)]
@@ -25,6 +31,7 @@ pub struct Glance<'a> {
 /// An event whose payload is not parsed.
 #[derive(Debug, Deserialize)]
 struct Seen<'a> {
+    event_id: Uuid,
     ts: Timestamp,
     actor_id: ExecutorId,
     event_type: String,
@@ -38,6 +45,16 @@ struct Written<'a> {
     mess: &'a RawValue,
 }
 
+/// The blocks of what was written, as JSON.
+///
+/// # Errors
+///
+/// Fails if the payload has none.
+pub fn mess_of(payload: &RawValue) -> serde_json::Result<&RawValue> {
+    let Written { mess } = serde_json::from_str(payload.get())?;
+    Ok(mess)
+}
+
 /// What somebody wrote to a thread.
 #[derive(Debug)]
 pub struct Message<'a> {
@@ -47,6 +64,21 @@ pub struct Message<'a> {
     pub ts: Timestamp,
     /// Its blocks, as JSON.
     pub mess: &'a RawValue,
+}
+
+/// An event as it is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// When it happened.
+    pub ts: Timestamp,
+    /// Its type.
+    pub event_type: &'a str,
+    /// Who did it.
+    pub from: &'a ExecutorId,
+    /// Its payload, as JSON.
+    pub payload: &'a RawValue,
 }
 
 impl<'a> Glance<'a> {
@@ -66,12 +98,11 @@ impl<'a> Glance<'a> {
     ///
     /// Fails if one of them cannot be read.
     pub fn messages(&self) -> serde_json::Result<Vec<Message<'_>>> {
-        let messages = self.events_of("message_added").map(|event| {
-            let Written { mess } = serde_json::from_str(event.payload.get())?;
+        let messages = self.events_of(WRITTEN).map(|event| {
             Ok(Message {
                 from: &event.actor_id,
                 ts: event.ts,
-                mess,
+                mess: mess_of(event.payload)?,
             })
         });
         messages.collect()
@@ -85,7 +116,7 @@ impl<'a> Glance<'a> {
     pub fn details(&self) -> serde_json::Result<Map<String, Value>> {
         // The changes since the thread last moved, latest first. Older ones say nothing of now.
         let mut changes: Vec<StatusChanged> = Vec::new();
-        for event in self.events_of("status_changed").rev() {
+        for event in self.events_of(CHANGED).rev() {
             changes.push(serde_json::from_str(event.payload.get())?);
             if changes.last().is_some_and(StatusChanged::moves) {
                 break;
@@ -95,6 +126,54 @@ impl<'a> Glance<'a> {
         Ok(match last {
             Some(last) if last.new_status == self.state.status => details(changes.iter().rev()),
             _ => Map::new(),
+        })
+    }
+
+    /// How the request ended, if it is over and the change that ended it is stored.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an event cannot be read.
+    pub fn outcome(&self) -> serde_json::Result<Option<Outcome>> {
+        if !self.state.status.is_terminal() {
+            return Ok(None);
+        }
+        for event in self.events_of(CHANGED).rev() {
+            let change: StatusChanged = serde_json::from_str(event.payload.get())?;
+            if change.moves() && change.new_status == self.state.status {
+                let response = self.response_by(event)?;
+                let (from, ts) = (event.actor_id.clone(), event.ts);
+                return Ok(Some(Outcome::of(&change, from, ts, response.as_ref())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last response that whoever made the change `end` delivered with it or before.
+    fn response_by(&self, end: &Seen<'_>) -> serde_json::Result<Option<Value>> {
+        let theirs = self.events_of(WRITTEN).rev();
+        let theirs = theirs.filter(|event| event.actor_id == end.actor_id && event.ts <= end.ts);
+        for event in theirs {
+            // Most messages are no responses, and need not be parsed to know that.
+            if !event.payload.get().contains("\"response\"") {
+                continue;
+            }
+            let message: MessageAdded = serde_json::from_str(event.payload.get())?;
+            if let Some(response) = response_in(&message.mess) {
+                return Ok(Some(response.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Every event of the thread, in order.
+    pub fn events(&self) -> impl Iterator<Item = Told<'_>> {
+        self.events.iter().map(|event| Told {
+            id: event.event_id,
+            ts: event.ts,
+            event_type: &event.event_type,
+            from: &event.actor_id,
+            payload: event.payload,
         })
     }
 

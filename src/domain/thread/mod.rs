@@ -8,6 +8,7 @@ pub mod document;
 pub mod due;
 pub mod event;
 pub mod glance;
+pub mod outcome;
 pub mod posted;
 pub mod question;
 pub mod row;

@@ -4,13 +4,16 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::list::{Filter, Listed};
 use crate::domain::cursor::Cursor;
 use crate::domain::ids::{ExchangeId, ExecutorId, Ref};
 use crate::domain::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::domain::text::Invalid;
-use crate::domain::thread::glance::{self, Glance};
+use crate::domain::thread::event::StatusChanged;
+use crate::domain::thread::glance::{self, Glance, Told};
+use crate::domain::thread::outcome::Outcome;
 use crate::domain::thread::row::{Row, VersionedRow};
 use crate::domain::thread::state::{ThreadState, Version};
 use crate::domain::thread::status::{Priority, Status};
@@ -30,6 +33,9 @@ pub struct Shown<'a> {
     /// What was said about the current status.
     #[serde(skip_serializing_if = "Map::is_empty")]
     details: Map<String, Value>,
+    /// How it ended, if it is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
     messages: Vec<Message<'a>>,
 }
 
@@ -39,6 +45,31 @@ struct Message<'a> {
     from: &'a ExecutorId,
     ts: Timestamp,
     mess: &'a RawValue,
+}
+
+/// Everything that happened to a request, in order.
+#[derive(Serialize)]
+pub struct Events<'a> {
+    events: Vec<Happened<'a>>,
+}
+
+/// One thing that happened to a request.
+#[derive(Serialize)]
+struct Happened<'a> {
+    id: Uuid,
+    ts: Timestamp,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    from: &'a ExecutorId,
+    /// What was said about a change of status.
+    #[serde(flatten)]
+    change: Map<String, Value>,
+    /// What was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mess: Option<&'a RawValue>,
+    /// What was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<&'a RawValue>,
 }
 
 /// A request that was just posted.
@@ -95,9 +126,70 @@ impl<'a> Shown<'a> {
         Ok(Self {
             row: VersionedRow::of(&thread.state),
             details: thread.details()?,
+            outcome: thread.outcome()?,
             messages: thread.messages()?.into_iter().map(message).collect(),
         })
     }
+}
+
+impl<'a> Events<'a> {
+    /// Shows what happened to `thread`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an event of the thread cannot be read.
+    pub fn of(thread: &'a Glance) -> serde_json::Result<Self> {
+        let events = thread.events().map(Happened::of);
+        Ok(Self {
+            events: events.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl<'a> Happened<'a> {
+    fn of(told: Told<'a>) -> serde_json::Result<Self> {
+        let Told {
+            id,
+            ts,
+            event_type,
+            from,
+            payload,
+        } = told;
+        let mut happened = Self {
+            id,
+            ts,
+            event_type,
+            from,
+            change: Map::new(),
+            mess: None,
+            request: None,
+        };
+        match event_type {
+            glance::WRITTEN => happened.mess = Some(glance::mess_of(payload)?),
+            glance::CHANGED => {
+                let change: StatusChanged = serde_json::from_str(payload.get())?;
+                happened.change = shown_change(change)?;
+            }
+            _ => happened.request = Some(payload),
+        }
+        Ok(happened)
+    }
+}
+
+/// A change of status under the names that readings have for it.
+fn shown_change(change: StatusChanged) -> serde_json::Result<Map<String, Value>> {
+    let mut shown = Map::new();
+    if let Value::Object(fields) = serde_json::to_value(change)? {
+        for (name, value) in fields {
+            let name = match name.as_str() {
+                "new_status" => "status".to_owned(),
+                "old_status" => "previous_status".to_owned(),
+                _ => name,
+            };
+            shown.insert(name, value);
+        }
+    }
+    Ok(shown)
 }
 
 impl<'a> Posted<'a> {
