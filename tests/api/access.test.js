@@ -594,6 +594,17 @@ test("a key gives away no more than it can do", async () => {
   assert.equal((await anna.get("requests")).status, 200);
 });
 
+test("pages of other origins may use every method that there is", async () => {
+  const asked = { Origin: "https://app.example", "Access-Control-Request-Method": "DELETE" };
+  const answer = await exchange.fetch("home/executors/me", { method: "OPTIONS", headers: asked });
+  assert.equal(answer.status, 204);
+  assert.equal(answer.headers.get("access-control-allow-origin"), "*");
+  const methods = answer.headers.get("access-control-allow-methods").split(", ");
+  for (const method of new Set(CALLS("x").map(([name]) => name))) {
+    assert.ok(methods.includes(method), `${method}: ${methods}`);
+  }
+});
+
 test("a member and its profile change together, or the profile is at another version", async () => {
   const anna = await exchange.register("anna", { exchange: "together" });
   const change = { kind: "person", display_name: "Anna" };
