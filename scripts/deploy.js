@@ -258,7 +258,7 @@ function report({ url = "the address above", token, join, hasToken, exchange = "
   rows.push([
     "Join",
     `curl -X POST ${url}/api/v1/exchanges/${exchange}/register \\\n` +
-      `  ${header}-H "Content-Type: application/json" -d '{"executor_id": "me"}'`,
+      `  ${header}-H "Content-Type: application/json" -d '{"executor_id": "alice"}'`,
   ]);
   rows.push(["Does it work?", `curl '${url}/health?deep=1'`]);
   const indent = " ".repeat(17);

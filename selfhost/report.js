@@ -99,7 +99,7 @@ export function welcome(server, version) {
     [
       "Try",
       `curl -X POST ${url}/api/v1/exchanges/${exchange}/register \\${token}\n` +
-        `-H "Content-Type: application/json" -d '{"executor_id": "me"}'`,
+        `-H "Content-Type: application/json" -d '{"executor_id": "alice"}'`,
     ],
     ["Read on", "docs/quickstart.md, docs/configuration.md"],
     ["Stop", "Ctrl-C"],

@@ -9,6 +9,8 @@ import { dirname, join, relative, resolve } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { PersonReport } from "../selfhost/report.js";
+import { readServer } from "../selfhost/settings.js";
 import { startExchange } from "./support/exchange.js";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -160,6 +162,21 @@ for (const [file, least] of [
     }
   });
 }
+
+test("what the start says to try works as it is printed", async () => {
+  const lines = [];
+  new PersonReport((line) => lines.push(line), "1.2.3").serving(readServer({}));
+  const printed = lines.join("\n");
+  const command = /^ +Try +(curl .*?\n)(?= {0,2}\S|\n)/ms.exec(printed)?.[1];
+  assert.ok(command, printed);
+  const exchange = await startExchange();
+  try {
+    const answer = JSON.parse(await bash(command.replace("curl ", "curl -sS "), exchange));
+    assert.match(answer.api_key ?? JSON.stringify(answer), /^mess_home_/);
+  } finally {
+    await exchange.stop();
+  }
+});
 
 /** The examples of a page, calls of curl with an answer below them: {command, answer}. */
 function examples(file) {

@@ -20,7 +20,7 @@ MESS Exchange 1.2.3 listens on http://localhost:3000
   Who may join  anyone on this machine: set REGISTRATION_TOKEN, or JOIN=invitation, to change that
   Reachable     from this machine only: set REGISTRATION_TOKEN, JOIN or HOST to open it to others
   Try           curl -X POST http://localhost:3000/api/v1/exchanges/home/register \\
-                  -H "Content-Type: application/json" -d '{"executor_id": "me"}'
+                  -H "Content-Type: application/json" -d '{"executor_id": "alice"}'
   Read on       docs/quickstart.md, docs/configuration.md
   Stop          Ctrl-C
 `,
