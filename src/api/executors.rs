@@ -6,18 +6,20 @@ use super::call::{Call, Caller, tags};
 use super::problem::ApiError;
 use super::reply::Reply;
 use crate::domain::ids::ExecutorId;
-use crate::domain::limits::EXECUTOR_BYTES;
+use crate::domain::limits::{EXECUTOR_BYTES, PAGE_MAX};
 use crate::domain::member::access::Scope;
 use crate::domain::quota::Quota;
 use crate::domain::text::Invalid;
 use crate::service::members::roles::Change;
 use crate::service::members::{executors, owner, removal, roles};
+use crate::service::requests::view::parse_limit;
 
 /// 200 with a page of members, sorted by id. A guest sees only itself.
 pub async fn list(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller_or_operator(Scope::Read).await?;
     let query = call.query(&["limit", "cursor"])?;
-    let limit = executors::parse_limit(query.get("limit").map(String::as_str))?;
+    let limit = query.get("limit").map(|text| parse_limit(text, "limit"));
+    let limit = limit.transpose()?.unwrap_or(PAGE_MAX);
     let cursor = query.get("cursor").map(String::as_str);
     let guest = caller.as_ref().filter(|caller| caller.is_guest());
     let exchange = call.exchange()?;

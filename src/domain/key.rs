@@ -19,6 +19,7 @@ const OLDER_DIGITS: usize = 32;
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
     text: String,
+    hash: KeyHash,
     exchange: ExchangeId,
     older: bool,
 }
@@ -43,6 +44,7 @@ impl ApiKey {
         let body = format!("mess_{exchange}_{token}");
         let text = format!("{body}{}", checksum(&body));
         Self {
+            hash: KeyHash::of(&text),
             text,
             exchange: exchange.clone(),
             older: false,
@@ -65,6 +67,7 @@ impl ApiKey {
                     .is_some_and(|(body, sum)| checksum(body) == sum)
         };
         (hex && whole).then(|| Self {
+            hash: KeyHash::of(text),
             text: text.to_owned(),
             exchange,
             older,
@@ -83,7 +86,7 @@ impl ApiKey {
 
     /// The hash of the key, which is all that is stored of it.
     pub fn hash(&self) -> KeyHash {
-        KeyHash(to_hex(&Sha256::digest(self.text.as_bytes())))
+        self.hash.clone()
     }
 
     /// Its last four characters, by which its owner may recognize it.
@@ -110,6 +113,10 @@ impl fmt::Debug for ApiKey {
 pub struct KeyHash(String);
 
 impl KeyHash {
+    fn of(key: &str) -> Self {
+        Self(to_hex(&Sha256::digest(key.as_bytes())))
+    }
+
     /// Reads the base64 hash found in a record of another MESS server.
     pub fn from_base64(text: &str) -> Option<Self> {
         use base64::Engine as _;

@@ -184,7 +184,8 @@ impl Meter {
         let Some(limit) = limits.of(quota) else {
             return Ok(());
         };
-        let (used_until, part) = self.next(quota, limit, who, now)?;
+        let taker = (quota, who.to_owned());
+        let (used_until, part) = self.next(&taker, limit, now)?;
         if self.0.len() >= REMEMBERED {
             let now = micros(now);
             self.0.retain(|_, until| *until > now);
@@ -193,7 +194,7 @@ impl Meter {
             }
         }
         let used_until = used_until.saturating_add(part);
-        self.0.insert((quota, who.to_owned()), used_until);
+        self.0.insert(taker, used_until);
         Ok(())
     }
 
@@ -211,21 +212,21 @@ impl Meter {
     ) -> Result<(), Exceeded> {
         match limits.of(quota) {
             None => Ok(()),
-            Some(limit) => self.next(quota, limit, who, now).map(drop),
+            Some(limit) => self.next(&(quota, who.to_owned()), limit, now).map(drop),
         }
     }
 
-    /// Until when `who` has used up what it may take, and by how much taking once moves that.
+    /// Until when `taker` has used up what it may take, and by how much taking once moves that.
     fn next(
         &self,
-        quota: Quota,
+        taker: &(Quota, String),
         limit: u32,
-        who: &str,
         now: Timestamp,
     ) -> Result<(i64, i64), Exceeded> {
+        let quota = taker.0;
         let (now, period) = (micros(now), quota.period().millis().saturating_mul(1_000));
         let part = period.checked_div(i64::from(limit)).unwrap_or(period);
-        let known = self.0.get(&(quota, who.to_owned())).copied();
+        let known = self.0.get(taker).copied();
         let used_until = known.unwrap_or(now).max(now);
         let over = used_until
             .saturating_add(part)

@@ -18,7 +18,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(40);
 const LONGEST_WAIT: Duration = Duration::from_millis(1_500);
 
 /// A document as it was read, with the tag that a swap needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loaded<D> {
     /// The document.
     pub document: D,

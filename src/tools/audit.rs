@@ -36,7 +36,7 @@ use crate::domain::thread::event::Event;
 use crate::domain::thread::state::{ThreadState, fold, next_moment};
 use crate::domain::time::Timestamp;
 use crate::service::deliveries::record::{Attempt, External, KEPT_FOR};
-use crate::service::due::obligations::{LAST_LOOK, Obligation, Subject};
+use crate::service::due::obligations::{LAST_LOOK, Obligation, Registration, Removal, Subject};
 use crate::service::keys::KeyRecord;
 use crate::storage::index::entries;
 use crate::storage::{List, ObjectStore, StoreError, format, layout};
@@ -239,9 +239,9 @@ fn sort_in_obligation(
         | Subject::Deliveries(Chunk { exchange_id, .. })
         | Subject::Sweep { exchange_id, .. }
         | Subject::Timer { exchange_id, .. }
-        | Subject::Registration { exchange_id, .. }
+        | Subject::Registration(Registration { exchange_id, .. })
         | Subject::Amendment { exchange_id, .. }
-        | Subject::Removal { exchange_id, .. }
+        | Subject::Removal(Removal { exchange_id, .. })
         | Subject::Import { exchange_id } => exchange_id.as_str().to_owned(),
     };
     let objects = exchanges.entry(exchange).or_default();
@@ -429,8 +429,8 @@ fn check_executors(
     for key in objects.keys.keys().filter(|key| !keys.contains(*key)) {
         let owed = objects.obligations.iter().any(|owed| {
             let age = now.since(owed.begun_at);
-            matches!(&owed.subject, Subject::Registration { exchange_id, key_hash, .. }
-                if layout::key(exchange_id, key_hash) == *key && age < LAST_LOOK)
+            matches!(&owed.subject, Subject::Registration(owed)
+                if layout::key(&owed.exchange_id, &owed.key_hash) == *key && age < LAST_LOOK)
         });
         // A record forgets keys that are no longer valid, if there are many.
         let owner = objects.keys.get(key).map(|record| &record.executor_id);
@@ -453,9 +453,9 @@ fn check_obligations(objects: &Objects, problems: &mut Vec<String>, now: Timesta
             Subject::Deliveries(_) => DELIVERED_WITHIN,
             Subject::Thread { .. }
             | Subject::Announcement { .. }
-            | Subject::Registration { .. }
+            | Subject::Registration(_)
             | Subject::Amendment { .. }
-            | Subject::Removal { .. } => LAST_LOOK,
+            | Subject::Removal(_) => LAST_LOOK,
         };
         let age = now.since(obligation.begun_at);
         if age > lifetime.saturating_add(TICK_LATE) {

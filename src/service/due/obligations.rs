@@ -100,26 +100,7 @@ pub enum Subject {
         reference: Ref,
     },
     /// The registration of an executor, or a key that an executor gets by an invitation.
-    Registration {
-        /// The executor's exchange.
-        exchange_id: ExchangeId,
-        /// The executor.
-        executor_id: ExecutorId,
-        /// The hash of the key that the executor gets.
-        key_hash: KeyHash,
-        /// The event that the registration must write. A key more has none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        event: Option<Box<Event>>,
-        /// The entry that it must write in the audit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        entry: Option<Box<AuditEntry>>,
-        /// The id of the invitation that it uses.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        invitation: Option<String>,
-        /// Whether the executor becomes an owner.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        makes_owner: bool,
-    },
+    Registration(Registration),
     /// A change of what members may do.
     Amendment {
         /// The exchange.
@@ -130,22 +111,49 @@ pub enum Subject {
         entry: Box<AuditEntry>,
     },
     /// The end of a membership.
-    Removal {
-        /// The exchange.
-        exchange_id: ExchangeId,
-        /// Who is removed.
-        executor_id: ExecutorId,
-        /// Whether its requests go on.
-        keep_requests: bool,
-        /// The entry that the removal must write in the audit.
-        entry: Box<AuditEntry>,
-    },
+    Removal(Removal),
     /// A bucket of another server that is being imported.
     #[serde(rename = "derivation")]
     Import {
         /// The exchange.
         exchange_id: ExchangeId,
     },
+}
+
+/// What a registration owes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The executor's exchange.
+    pub exchange_id: ExchangeId,
+    /// The executor.
+    pub executor_id: ExecutorId,
+    /// The hash of the key that the executor gets.
+    pub key_hash: KeyHash,
+    /// The event that the registration must write. A key more has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Box<Event>>,
+    /// The entry that it must write in the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<Box<AuditEntry>>,
+    /// The id of the invitation that it uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<String>,
+    /// Whether the executor becomes an owner.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub makes_owner: bool,
+}
+
+/// Who is removed, by whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Removal {
+    /// The exchange.
+    pub exchange_id: ExchangeId,
+    /// Who is removed.
+    pub executor_id: ExecutorId,
+    /// Whether its requests go on.
+    pub keep_requests: bool,
+    /// The entry that the removal must write in the audit. Its id is that of the mutation.
+    pub entry: Box<AuditEntry>,
 }
 
 /// What becomes of an obligation after a look at it.
@@ -196,7 +204,7 @@ impl Obligation {
     pub fn key_at(&self, at: Timestamp) -> String {
         match &self.subject {
             Subject::Deliveries(chunk) => layout::due_delivery(at, &chunk.exchange_id, self.id),
-            Subject::Removal { .. } => layout::due_departure(at, self.id),
+            Subject::Removal(_) => layout::due_departure(at, self.id),
             _ => layout::due(at, self.id),
         }
     }

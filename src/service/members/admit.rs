@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use futures::FutureExt as _;
 use futures::future::join3;
+use uuid::Uuid;
 
 use super::amend::Governing as _;
 use super::{audit, exchange, invitations};
@@ -16,7 +17,7 @@ use crate::domain::member::executor::Executor;
 use crate::domain::member::invitation::{Code, Use};
 use crate::domain::thread::event::{Event, log_line};
 use crate::runtime::background::{Rest, nothing};
-use crate::service::due::obligations::{Obligation, Subject};
+use crate::service::due::obligations::{Obligation, Registration, Subject};
 use crate::service::{ServiceError, keys};
 use crate::storage::cas::{Decision, Loaded, Target, load, swap};
 use crate::storage::index::write_log;
@@ -83,9 +84,10 @@ pub async fn admit(
     exchange: ExchangeId,
     plan: Plan,
 ) -> (Result<Joined, ServiceError>, Rest) {
+    let owed = plan.owed(&exchange);
     let obligation = Obligation {
         id: plan.entry.id,
-        ..Obligation::new(&app, plan.owed(&exchange))
+        ..Obligation::new(&app, Subject::Registration(owed.clone()))
     };
     // 1.
     if let Err(error) = obligation.begin(&app).await {
@@ -118,7 +120,7 @@ pub async fn admit(
                 Ok(_) => {
                     return (
                         Err(AccessRefusal::TokenUsed.into()),
-                        withdraw(&app, obligation),
+                        withdraw(&app, obligation, owed),
                     );
                 }
                 Err(error) => return (Err(error.into()), nothing()),
@@ -132,19 +134,19 @@ pub async fn admit(
     let (committed, definite) = plan.commit(&app, &exchange, &obligation).await;
     let is_ours = match committed {
         Ok(is_ours) => is_ours,
-        Err(error) if definite => return (Err(error), withdraw(&app, obligation)),
+        Err(error) if definite => return (Err(error), withdraw(&app, obligation, owed)),
         Err(error) => return (Err(error), nothing()),
     };
     // 4.
     app.isolate.doubt(&exchange, &plan.executor);
     let rest = if is_ours {
-        match complete(&app, &obligation).await {
+        match complete(&app, obligation.id, &owed).await {
             Ok(true) if is_new => obligation.end_after(&app),
             // An earlier attempt may yet delete the key's object, so the tick looks at it again.
             Ok(_) | Err(_) => nothing(),
         }
     } else {
-        withdraw(&app, obligation)
+        withdraw(&app, obligation, owed)
     };
     let joined = Joined {
         executor: plan.executor,
@@ -165,12 +167,12 @@ impl Plan {
         }
     }
 
-    fn owed(&self, exchange: &ExchangeId) -> Subject {
+    fn owed(&self, exchange: &ExchangeId) -> Registration {
         let event = match &self.what {
             What::Record { event, .. } => Some(event.clone()),
             What::Key { .. } => None,
         };
-        Subject::Registration {
+        Registration {
             exchange_id: exchange.clone(),
             executor_id: self.executor.clone(),
             key_hash: self.key.hash(),
@@ -198,7 +200,7 @@ impl Plan {
             deadline: obligation.write_deadline(),
         };
         let hash = self.key.hash();
-        let ours = |stored: &Executor| is_of(stored, obligation).then_some(true);
+        let ours = |stored: &Executor| is_of(stored, obligation.id).then_some(true);
         let (current, now) = (self.current(), obligation.begun_at);
         let swapped = swap(
             target,
@@ -257,10 +259,7 @@ impl Plan {
     fn current(&self) -> Option<Loaded<Executor>> {
         match &self.what {
             What::Record { .. } => None,
-            What::Key { current, .. } => Some(Loaded {
-                document: current.document.clone(),
-                tag: current.tag.clone(),
-            }),
+            What::Key { current, .. } => Some(current.as_ref().clone()),
         }
     }
 }
@@ -276,11 +275,11 @@ pub enum Fate {
     Uncommitted,
 }
 
-/// Whether `stored` has what the mutation of `obligation` was to write into it.
-fn is_of(stored: &Executor, obligation: &Obligation) -> bool {
+/// Whether `stored` has what the mutation `id` was to write into it.
+fn is_of(stored: &Executor, id: Uuid) -> bool {
     let registration = stored.registration.as_ref();
-    registration.is_some_and(|registration| registration.batch_id == obligation.id)
-        || stored.access.changes.have(obligation.id)
+    registration.is_some_and(|registration| registration.batch_id == id)
+        || stored.access.changes.have(id)
 }
 
 /// Finds out what became of a registration.
@@ -288,21 +287,12 @@ fn is_of(stored: &Executor, obligation: &Obligation) -> bool {
 /// # Errors
 ///
 /// Fails with the store's error.
-pub async fn fate(app: &App, obligation: &Obligation) -> Result<Fate, StoreError> {
-    let Subject::Registration {
-        exchange_id,
-        executor_id,
-        key_hash,
-        ..
-    } = &obligation.subject
-    else {
-        return Ok(Fate::Uncommitted);
-    };
-    let key = layout::executor(exchange_id, executor_id);
+pub async fn fate(app: &App, id: Uuid, registration: &Registration) -> Result<Fate, StoreError> {
+    let key = layout::executor(&registration.exchange_id, &registration.executor_id);
     let stored = load::<Executor>(app.store.as_ref(), &key).await?;
     Ok(match stored {
-        Some(stored) if is_of(&stored.document, obligation) => Fate::Committed,
-        Some(stored) if stored.document.find_key(key_hash).is_some() => Fate::Other,
+        Some(stored) if is_of(&stored.document, id) => Fate::Committed,
+        Some(stored) if stored.document.find_key(&registration.key_hash).is_some() => Fate::Other,
         _ => Fate::Uncommitted,
     })
 }
@@ -313,60 +303,33 @@ pub async fn fate(app: &App, obligation: &Obligation) -> Result<Fate, StoreError
 /// # Errors
 ///
 /// Fails with the store's error.
-pub async fn complete(app: &Rc<App>, obligation: &Obligation) -> Result<bool, ServiceError> {
-    let Subject::Registration {
-        exchange_id,
-        executor_id,
-        event,
-        entry,
-        makes_owner,
-        ..
-    } = &obligation.subject
-    else {
-        return Ok(true);
-    };
+pub async fn complete(
+    app: &Rc<App>,
+    id: Uuid,
+    registration: &Registration,
+) -> Result<bool, ServiceError> {
+    let exchange = &registration.exchange_id;
     let event = async {
-        match event {
-            Some(event) => write_event(app, exchange_id, event).await,
+        match &registration.event {
+            Some(event) => write_event(app, exchange, event).await,
             None => true,
         }
     };
     let entry = async {
-        match entry {
-            Some(entry) => audit::write(app, exchange_id, entry).await,
+        match &registration.entry {
+            Some(entry) => audit::write(app, exchange, entry).await,
             None => true,
         }
     };
     let owner = async {
-        if !makes_owner {
+        if !registration.makes_owner {
             return Ok(());
         }
-        exchange::promote(app, exchange_id, executor_id, obligation.id).await
+        exchange::promote(app, exchange, &registration.executor_id, id).await
     };
     let (told, noted, promoted) = join3(event, entry, owner).await;
     promoted?;
     Ok(told && noted)
-}
-
-/// Puts the object that says whose key it is once more: an earlier attempt may have deleted it. Nothing
-/// changes if it is there.
-///
-/// # Errors
-///
-/// Fails with the store's error.
-pub async fn put_key_again(app: &App, obligation: &Obligation) -> Result<(), StoreError> {
-    let Subject::Registration {
-        exchange_id,
-        executor_id,
-        key_hash,
-        ..
-    } = &obligation.subject
-    else {
-        return Ok(());
-    };
-    let now = obligation.begun_at;
-    keys::put(app, exchange_id, key_hash, executor_id, now).await?;
-    Ok(())
 }
 
 async fn write_event(app: &App, exchange: &ExchangeId, event: &Event) -> bool {
@@ -386,22 +349,24 @@ async fn write_event(app: &App, exchange: &ExchangeId, event: &Event) -> bool {
 /// # Errors
 ///
 /// Fails with the store's error.
-pub async fn undo(app: &App, obligation: &Obligation, fate: Fate) -> Result<(), ServiceError> {
-    let Subject::Registration {
+pub async fn undo(
+    app: &App,
+    id: Uuid,
+    registration: &Registration,
+    fate: Fate,
+) -> Result<(), ServiceError> {
+    let Registration {
         exchange_id,
         executor_id,
         key_hash,
         invitation,
         ..
-    } = &obligation.subject
-    else {
-        return Ok(());
-    };
+    } = registration;
     if fate == Fate::Committed {
         return Ok(());
     }
     if let Some(invitation) = invitation {
-        invitations::give_back(app, exchange_id, invitation, obligation.id).await?;
+        invitations::give_back(app, exchange_id, invitation, id).await?;
     }
     if fate == Fate::Uncommitted
         && keys::find(app, exchange_id, key_hash).await?.as_ref() == Some(executor_id)
@@ -414,12 +379,12 @@ pub async fn undo(app: &App, obligation: &Obligation, fate: Fate) -> Result<(), 
 }
 
 /// Undoes a registration of which it is certain that it will not be committed any more.
-fn withdraw(app: &Rc<App>, obligation: Obligation) -> Rest {
+fn withdraw(app: &Rc<App>, obligation: Obligation, owed: Registration) -> Rest {
     let app = app.clone();
     async move {
         let undone = async {
-            let fate = fate(&app, &obligation).await?;
-            undo(&app, &obligation, fate).await
+            let fate = fate(&app, obligation.id, &owed).await?;
+            undo(&app, obligation.id, &owed, fate).await
         };
         if undone.await.is_ok() {
             obligation.end(&app).await;

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::delivery::FORMS;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::key::KeyHash;
-use crate::domain::limits::{EXECUTOR_BYTES, LIST_BYTES, PAGE_MAX};
+use crate::domain::limits::{EXECUTOR_BYTES, LIST_BYTES};
 use crate::domain::member::executor::{Executor, LAST_SEEN_STEP, REMOVED, WANTS};
 use crate::domain::member::profile::{Editor, Profile};
 use crate::domain::member::sealed::Seal;
@@ -33,22 +33,6 @@ pub struct Page {
     pub executors: Vec<Value>,
     /// Where the next page begins, or `None` if this is the last one.
     pub next: Option<String>,
-}
-
-/// Reads how many members a page may have.
-///
-/// # Errors
-///
-/// Fails if it is not a number from 1 to 1,000.
-pub fn parse_limit(given: Option<&str>) -> Result<usize, Invalid> {
-    let Some(text) = given else {
-        return Ok(PAGE_MAX);
-    };
-    let limit = text
-        .parse()
-        .ok()
-        .filter(|limit| (1..=PAGE_MAX).contains(limit));
-    limit.ok_or_else(|| Invalid::new("limit", format!("must be a number from 1 to {PAGE_MAX}")))
 }
 
 /// Reads where a page begins, as [`Page::next`] said it.

@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{ExchangeId, ExecutorId};
 use crate::domain::member::access::Role;
-use crate::domain::member::audit::{AuditEntry, Deed};
+use crate::domain::member::audit::Deed;
 use crate::domain::member::executor::Executor;
 use crate::domain::thread::state::ThreadState;
 use crate::domain::thread::status::Status;
@@ -31,7 +31,7 @@ use crate::domain::thread::transition::{Powers, Update};
 use crate::domain::time::Timestamp;
 use crate::runtime::background::{Rest, nothing};
 use crate::runtime::log::warn;
-use crate::service::due::obligations::{Obligation, Subject};
+use crate::service::due::obligations::{Obligation, Removal, Subject};
 use crate::service::requests::list::{Filter, list};
 use crate::service::requests::update::{Request, update};
 use crate::service::{ServiceError, WRITE_WINDOW};
@@ -45,26 +45,6 @@ pub const SETTLED: i64 = BELIEVED + 2 * WRITE_WINDOW;
 const PAGE: usize = 500;
 /// How many operations the release of a request may take.
 const OPERATIONS: usize = 40;
-
-/// Who is removed, by whom.
-#[derive(Clone)]
-pub struct Removal {
-    /// The exchange.
-    pub exchange: ExchangeId,
-    /// Who is removed.
-    pub executor: ExecutorId,
-    /// Whether its requests go on.
-    pub keep_requests: bool,
-    /// The entry in the audit. Its id is that of the mutation.
-    pub entry: AuditEntry,
-}
-
-impl Removal {
-    /// Who changes the requests of the member.
-    fn actor(&self) -> ExecutorId {
-        self.entry.by.clone().unwrap_or_else(ExecutorId::exchange)
-    }
-}
 
 /// Ends a membership.
 ///
@@ -92,9 +72,9 @@ pub async fn remove(
         .collect(),
     };
     let removal = Removal {
-        entry: amendment.entry(app),
-        exchange,
-        executor,
+        entry: Box::new(amendment.entry(app)),
+        exchange_id: exchange,
+        executor_id: executor,
         keep_requests,
     };
     let work = run(app.clone(), removal);
@@ -102,20 +82,14 @@ pub async fn remove(
 }
 
 async fn run(app: Rc<App>, removal: Removal) -> (Result<(), ServiceError>, Rest) {
-    let subject = Subject::Removal {
-        exchange_id: removal.exchange.clone(),
-        executor_id: removal.executor.clone(),
-        keep_requests: removal.keep_requests,
-        entry: Box::new(removal.entry.clone()),
-    };
     let obligation = Obligation {
         id: removal.entry.id,
-        ..Obligation::new(&app, subject)
+        ..Obligation::new(&app, Subject::Removal(removal.clone()))
     };
     // 1.
     let (record, exchange) = (
-        layout::executor(&removal.exchange, &removal.executor),
-        layout::exchange(&removal.exchange),
+        layout::executor(&removal.exchange_id, &removal.executor_id),
+        layout::exchange(&removal.exchange_id),
     );
     let store = app.store.as_ref();
     let read = join3(
@@ -140,8 +114,9 @@ async fn run(app: Rc<App>, removal: Removal) -> (Result<(), ServiceError>, Rest)
     }
     // 3.
     let ended = end_record(&app, &removal, record, obligation.write_deadline()).await;
-    app.isolate.doubt(&removal.exchange, &removal.executor);
-    app.isolate.full.borrow_mut().remove(&removal.exchange);
+    app.isolate
+        .doubt(&removal.exchange_id, &removal.executor_id);
+    app.isolate.full.borrow_mut().remove(&removal.exchange_id);
     match ended.result {
         Ok(true) => {}
         // Somebody else was faster.
@@ -149,11 +124,12 @@ async fn run(app: Rc<App>, removal: Removal) -> (Result<(), ServiceError>, Rest)
         // If the member was an owner, the tick goes on.
         Err(failure) => return (Err(failure.into()), nothing()),
     }
-    if let Err(error) = exchange::drop_owner(&app, &removal.exchange, &removal.executor).await {
+    if let Err(error) = exchange::drop_owner(&app, &removal.exchange_id, &removal.executor_id).await
+    {
         return (Err(error), nothing());
     }
     // 4. The obligation stays, because the tick has to do the last step again.
-    audit::write(&app, &removal.exchange, &removal.entry).await;
+    audit::write(&app, &removal.exchange_id, &removal.entry).await;
     let rest = async move {
         if let Err(error) = depart(&app, &removal, 0).await {
             let error = format!("{error:?}");
@@ -184,7 +160,7 @@ async fn take_ownership(
     current: Option<Loaded<Exchange>>,
     deadline: Timestamp,
 ) -> Swapped<(), ServiceError> {
-    let (key, id) = (layout::exchange(&removal.exchange), removal.entry.id);
+    let (key, id) = (layout::exchange(&removal.exchange_id), removal.entry.id);
     let target = Target {
         store: app.store.as_ref(),
         clock: app.clock.as_ref(),
@@ -196,7 +172,7 @@ async fn take_ownership(
         let Some(mut stored) = stored else {
             return Ok(Decision::Keep(()));
         };
-        if !stored.remove_owner(&removal.executor)? {
+        if !stored.remove_owner(&removal.executor_id)? {
             return Ok(Decision::Keep(()));
         }
         stored.changes.note(id);
@@ -213,7 +189,7 @@ async fn end_record(
     deadline: Timestamp,
 ) -> Swapped<bool, ServiceError> {
     let (key, id) = (
-        layout::executor(&removal.exchange, &removal.executor),
+        layout::executor(&removal.exchange_id, &removal.executor_id),
         removal.entry.id,
     );
     let target = Target {
@@ -244,15 +220,15 @@ async fn end_record(
 /// Fails with the store's error.
 pub async fn complete(app: &App, removal: &Removal) -> Result<bool, ServiceError> {
     let store = app.store.as_ref();
-    let key = layout::executor(&removal.exchange, &removal.executor);
+    let key = layout::executor(&removal.exchange_id, &removal.executor_id);
     let Some(record) = load::<Executor>(store, &key).await? else {
         return Ok(false);
     };
     if record.document.access.changes.have(removal.entry.id) {
-        exchange::drop_owner(app, &removal.exchange, &removal.executor).await?;
+        exchange::drop_owner(app, &removal.exchange_id, &removal.executor_id).await?;
         return Ok(true);
     }
-    let exchange = load::<Exchange>(store, &layout::exchange(&removal.exchange)).await?;
+    let exchange = load::<Exchange>(store, &layout::exchange(&removal.exchange_id)).await?;
     let has_begun = exchange.is_some_and(|loaded| loaded.document.changes.have(removal.entry.id));
     if !has_begun || record.document.access.removed_at.is_some() {
         return Ok(false);
@@ -269,7 +245,7 @@ pub async fn complete(app: &App, removal: &Removal) -> Result<bool, ServiceError
 ///
 /// Fails with the store's error.
 pub async fn depart(app: &Rc<App>, removal: &Removal, keep: usize) -> Result<bool, ServiceError> {
-    let (exchange, member) = (&removal.exchange, &removal.executor);
+    let (exchange, member) = (&removal.exchange_id, &removal.executor_id);
     let has_room = || app.operations_left() >= keep.saturating_add(OPERATIONS);
     let by = removal.entry.by.as_ref();
     if !invitations::revoke_of(app, exchange, member, by, &has_room).await? {
@@ -311,7 +287,7 @@ pub async fn depart(app: &Rc<App>, removal: &Removal, keep: usize) -> Result<boo
 
 /// What is done to a request of the member, if anything.
 fn farewell(state: &ThreadState, removal: &Removal) -> Option<Update> {
-    let member = &removal.executor;
+    let member = &removal.executor_id;
     let (status, message) = if state.requestor_id == *member && !removal.keep_requests {
         (
             Status::Cancelled,
@@ -339,7 +315,7 @@ async fn leave(
     change: Update,
 ) -> Result<(), ServiceError> {
     let request = |actor: ExecutorId| Request {
-        exchange: removal.exchange.clone(),
+        exchange: removal.exchange_id.clone(),
         reference: state.reference.clone(),
         actor,
         update: change.clone(),
@@ -349,7 +325,8 @@ async fn leave(
             ..Powers::default()
         },
     };
-    let left = match update(app, request(removal.actor())).await {
+    let by = removal.entry.by.clone();
+    let left = match update(app, request(by.unwrap_or_else(ExecutorId::exchange))).await {
         // What the exchange does by itself has no limit.
         Err(ServiceError::TooLarge { .. }) => update(app, request(ExecutorId::exchange())).await,
         left => left,

@@ -314,7 +314,12 @@ fn parse_since(text: &str, name: &str) -> Result<Timestamp, Invalid> {
     })
 }
 
-fn parse_limit(text: &str, name: &str) -> Result<usize, Invalid> {
+/// Reads how many rows a page may have.
+///
+/// # Errors
+///
+/// Fails if it is not a number from 1 to 1,000.
+pub fn parse_limit(text: &str, name: &str) -> Result<usize, Invalid> {
     let limit = text.parse().ok();
     limit
         .filter(|limit| (1..=PAGE_MAX).contains(limit))

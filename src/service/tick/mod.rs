@@ -21,7 +21,6 @@ use futures::stream::{self, StreamExt as _};
 use super::deliveries::announce::PAGE_OPERATIONS;
 use super::deliveries::chunk::{CHUNK_OPERATIONS, Kept, attempt_chunk, attempt_kept};
 use super::due::obligations::{LAST_LOOK, Next, Obligation, Subject};
-use super::members::removal::Removal;
 use super::records::Owner;
 use crate::app::App;
 use crate::delivery::plan::CHUNK;
@@ -259,26 +258,15 @@ async fn see_to(tick: &Tick<'_>, obligation: &mut Obligation) -> Result<Seen, St
             exchange_id,
             reference,
         } => timer::see_to(tick, exchange_id, reference).await,
-        Subject::Registration { .. } => registration::see_to(tick, obligation).await,
+        Subject::Registration(registration) => {
+            registration::see_to(tick, id, begun_at, registration).await
+        }
         Subject::Amendment {
             exchange_id,
             object,
             entry,
         } => amendment::see_to(tick, exchange_id, object, entry, begun_at).await,
-        Subject::Removal {
-            exchange_id,
-            executor_id,
-            keep_requests,
-            entry,
-        } => {
-            let removal = Removal {
-                exchange: exchange_id.clone(),
-                executor: executor_id.clone(),
-                keep_requests: *keep_requests,
-                entry: entry.as_ref().clone(),
-            };
-            removal::see_to(tick, &removal, begun_at).await
-        }
+        Subject::Removal(removal) => removal::see_to(tick, removal, begun_at).await,
         Subject::Import { exchange_id } => import::see_to(tick, exchange_id).await,
     }
 }

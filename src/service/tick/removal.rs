@@ -3,9 +3,9 @@
 use super::batch::{OPERATIONS_FOR_OTHERS, next_look};
 use super::context::{Seen, Tick, put_off, require};
 use crate::domain::time::Timestamp;
-use crate::service::due::obligations::Next;
+use crate::service::due::obligations::{Next, Removal};
 use crate::service::members::audit;
-use crate::service::members::removal::{Removal, SETTLED, complete, depart};
+use crate::service::members::removal::{SETTLED, complete, depart};
 use crate::storage::StoreError;
 
 /// Completes a removal that was committed.
@@ -22,7 +22,7 @@ pub async fn see_to(
     if !complete(app, removal).await.map_err(put_off)? {
         return Ok(next_look(tick, begun_at, false).into());
     }
-    require(audit::write(app, &removal.exchange, &removal.entry).await)?;
+    require(audit::write(app, &removal.exchange_id, &removal.entry).await)?;
     let is_settled = tick.now().since(begun_at) >= SETTLED;
     let is_done = depart(app, removal, OPERATIONS_FOR_OTHERS).await;
     let is_done = is_done.map_err(put_off)?;
